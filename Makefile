@@ -1,0 +1,61 @@
+# The commands of the course. They need Python 3.11 or newer, pip and make (3.81 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+# Three times the slowest training cell, which takes about a minute on two CPU cores.
+CELL_TIMEOUT := 180
+# `make notebooks NOTEBOOKS=notebooks/01_*.ipynb` executes only those named.
+NOTEBOOKS ?=
+
+.PHONY: help learn course test notebooks benchmark data lint clean
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+learn: data-or-embedded ## set up, get the data, open the first lesson in JupyterLab
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+course: data-or-embedded ## the same without a screen: execute every lesson into build/course
+	$(BIN)/python tools/run_notebooks.py --output build/course
+
+test: lint ## all tests: ruff, the quick tests, then every notebook (nbval)
+	$(BIN)/python -m pytest -m "not notebooks"
+	$(BIN)/python -m pytest -m notebooks || [ $$? -eq 5 ] # 5: no test has this marker
+	$(BIN)/python -m pytest --timeout=0 --nbval-lax --nbval-current-env \
+		--nbval-cell-timeout=$(CELL_TIMEOUT) notebooks
+
+notebooks: .venv/learn.stamp ## execute the lessons in place, note their timings in the README
+	$(BIN)/python tools/run_notebooks.py --in-place --timings notebooks/timings.json $(NOTEBOOKS)
+	$(BIN)/python tools/run_notebooks.py --write-readme
+
+benchmark: .venv/learn.stamp ## images per second of the training loop, as a table and as JSON
+	$(BIN)/python benchmarks/run.py
+
+data: .venv/learn.stamp ## download CIFAR-10 (170 MB) into your cache folder
+	$(BIN)/python data_scripts/fetch_data.py
+
+lint: .venv/test.stamp ## check the style of the code and of the notebooks
+	$(BIN)/python -m ruff check .
+
+clean: ## remove what these commands made here: .venv, build, caches (the data stays)
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A machine without a network still gets the course: the lessons then use the embedded set.
+.PHONY: data-or-embedded
+data-or-embedded: .venv/learn.stamp
+	@$(BIN)/python data_scripts/fetch_data.py || \
+		echo "The lessons will use the embedded set instead: digits on photographs, no download."
+
+# The stamps say that the environment is as pyproject.toml and constraints.txt ask, so that a second
+# run installs nothing.
+.venv/learn.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+		'imbalkit needs Python 3.11 or newer, and $(PYTHON) is %d.%d: name a newer one, as in make PYTHON=python3.12 learn' % v[:2] or 0)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e ".[learn]"
+	@touch $@
+
+.venv/test.stamp: .venv/learn.stamp
+	$(BIN)/python -m pip install -c constraints.txt -e ".[test]"
+	@touch $@

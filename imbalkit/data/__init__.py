@@ -1,0 +1,47 @@
+"""Images, long-tailed subsets of them, and batches. Derived in lessons 00 and 02."""
+
+from imbalkit.data.batches import Batches, Cutout, RandomCrop, RandomFlip, channel_statistics
+from imbalkit.data.download import DownloadError, fetch_cifar
+from imbalkit.data.embedded import embedded_digits
+from imbalkit.data.images import ImageSet
+from imbalkit.data.longtail import (
+    Manifest,
+    long_tail_counts,
+    long_tail_indices,
+    make_long_tail,
+    stratified_split,
+)
+from imbalkit.data.sources import (
+    cache_folder,
+    cifar_state,
+    data_folders,
+    find_data,
+    load_cifar,
+    load_folder,
+)
+from imbalkit.data.standard import ImageDataset, standard_transform
+
+__all__ = [
+    "Batches",
+    "Cutout",
+    "DownloadError",
+    "ImageDataset",
+    "ImageSet",
+    "Manifest",
+    "RandomCrop",
+    "RandomFlip",
+    "cache_folder",
+    "channel_statistics",
+    "cifar_state",
+    "data_folders",
+    "embedded_digits",
+    "fetch_cifar",
+    "find_data",
+    "load_cifar",
+    "load_folder",
+    "long_tail_counts",
+    "long_tail_indices",
+    "make_long_tail",
+    "standard_transform",
+    "stratified_split",
+]

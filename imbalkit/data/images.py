@@ -1,0 +1,70 @@
+"""Labelled images in memory: the one form in which every source arrives."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with their labels.
+
+    images: uint8, (N, H, W, 3), values 0..255. The channel stands last because that is how image
+        files store it, and because the transposed view is what torch calls ``channels_last``.
+    labels: int64, (N,), values 0..C-1.
+    classes: C names.
+    source: where the images come from, for the caption under a result.
+
+    Raises ValueError in one sentence when shapes, dtypes or labels do not fit.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    source: str
+
+    def __post_init__(self):
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
+            raise ValueError(
+                f"{self.source}: images must be uint8 of shape (N, H, W, 3), not "
+                f"{self.images.dtype} of shape {tuple(self.images.shape)}; "
+                "convert with .permute(0, 2, 3, 1) or .to(torch.uint8) first."
+            )
+        check_labels(self.labels, len(self.classes), self.source)
+        if len(self.images) != len(self.labels):
+            raise ValueError(
+                f"{self.source}: {len(self.images)} images came with {len(self.labels)} labels; "
+                "give each image exactly one label."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices, source: str | None = None) -> "ImageSet":
+        """The images at `indices`, in that order, under the name `source` if one is given."""
+        indices = torch.as_tensor(indices)
+        return ImageSet(
+            self.images[indices], self.labels[indices], self.classes, source or self.source
+        )
+
+    def class_counts(self) -> Tensor:
+        """Number of images of each class: int64, (C,)."""
+        return torch.bincount(self.labels, minlength=len(self.classes))
+
+
+def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
+    """Raise ValueError unless `labels` are int64, (N,), N > 0, and within 0..num_classes-1."""
+    if labels.ndim != 1 or labels.dtype != torch.int64:
+        raise ValueError(
+            f"{where}: labels must be int64 of shape (N,), not {labels.dtype} of shape "
+            f"{tuple(labels.shape)}; convert class indices with .long()."
+        )
+    if len(labels) == 0:
+        raise ValueError(f"{where}: there is no image; check the folder or the indices.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"{where}: labels run from {low} to {high} but there are {num_classes} classes; "
+            f"number the classes from 0 to {num_classes - 1}."
+        )

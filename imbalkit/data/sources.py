@@ -1,0 +1,141 @@
+"""Where images come from: CIFAR in the official layout, a folder, or the embedded set."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torchvision.datasets import CIFAR10, CIFAR100, ImageFolder
+from torchvision.datasets.utils import check_integrity
+
+from imbalkit.data.download import DownloadError, fetch_cifar
+from imbalkit.data.embedded import embedded_digits
+from imbalkit.data.images import ImageSet
+
+CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+
+
+def data_folders() -> list[Path]:
+    """The folders searched for data, in order: ``IMBALKIT_DATA`` if set, then the cache."""
+    named = os.environ.get("IMBALKIT_DATA")
+    return ([Path(named).expanduser()] if named else []) + [cache_folder()]
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for data, by the custom of each operating system."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "imbalkit"
+
+
+def find_data(name: str = "cifar10", download: bool = True, show=print):
+    """Return ``(train, test)`` ImageSets of `name` from the first place that has it.
+
+    The order: ``IMBALKIT_DATA``, the user's cache, the official download into that cache, and at
+    last the embedded set of digits on photographs, with one sentence (through `show`) that says
+    so. The environment variable ``IMBALKIT_OFFLINE=1`` skips the download.
+
+    name: "cifar10", "cifar100" or "embedded".
+    Raises ValueError when the name is unknown or when a data file is damaged.
+    """
+    if name == "embedded":
+        return embedded_digits()
+    if name not in CIFAR:
+        known = ", ".join([*CIFAR, "embedded"])
+        raise ValueError(f"there is no data set '{name}'; choose one of {known}.")
+    for root in data_folders():
+        if cifar_state(root, name) != "missing":
+            return load_cifar(root, name)
+    if download and not os.environ.get("IMBALKIT_OFFLINE"):
+        try:
+            fetch_cifar(name, cache_folder(), show=show)
+            return load_cifar(cache_folder(), name)
+        except DownloadError as error:
+            show(str(error))
+    show(
+        f"{name} is not on this machine, so this run uses the embedded set instead: handwritten "
+        "digits on photographs, 10 classes, the same class counts, other accuracies."
+    )
+    return embedded_digits()
+
+
+def cifar_state(root: Path, name: str) -> str:
+    """Say "ready", "missing" or "corrupt": is the official layout of `name` complete under `root`?
+
+    "corrupt" means that some files are there and one is absent or has a wrong checksum.
+    """
+    dataset = CIFAR[name]
+    folder = Path(root) / dataset.base_folder
+    files = [
+        *dataset.train_list,
+        *dataset.test_list,
+        [dataset.meta["filename"], dataset.meta["md5"]],
+    ]
+    if not any((folder / file).is_file() for file, _ in files):
+        return "missing"
+    good = all(check_integrity(str(folder / file), md5) for file, md5 in files)
+    return "ready" if good else "corrupt"
+
+
+def load_cifar(root: Path, name: str = "cifar10"):
+    """Return ``(train, test)`` ImageSets from the official python files under `root`.
+
+    The files are pickles, and unpickling runs code, so nothing is opened before every checksum
+    is right. Raises ValueError when a file is absent or damaged.
+    """
+    dataset = CIFAR[name]
+    state = cifar_state(root, name)
+    if state != "ready":
+        raise ValueError(
+            f"{Path(root) / dataset.base_folder} is {state}: a file is absent or its checksum is "
+            "wrong; delete that folder and run 'python data_scripts/fetch_data.py' again."
+        )
+    title = name.upper().replace("CIFAR", "CIFAR-")
+    parts = []
+    for train in (True, False):
+        raw = dataset(root, train=train, download=False)
+        images, labels = torch.from_numpy(raw.data), torch.tensor(raw.targets)
+        parts.append(
+            ImageSet(images, labels, tuple(raw.classes), f"{title} {'train' if train else 'test'}")
+        )
+    return tuple(parts)
+
+
+def load_folder(path: str | Path, size: int = 32) -> ImageSet:
+    """Read a folder of images with one sub-folder per class.
+
+    Each image becomes RGB and is resized to `size` x `size` pixels. Classes are the sub-folders'
+    names in alphabetical order, as ``torchvision.datasets.ImageFolder`` numbers them. Raises
+    ValueError for a missing or empty folder, an empty class and an unreadable image.
+    """
+    path = Path(path)
+    try:
+        listing = ImageFolder(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(
+            f"{path}: cannot be read as one sub-folder of images per class ({error}); every "
+            "sub-folder must hold at least one image."
+        ) from error
+    images = np.stack([_read_image(file, size) for file, _ in listing.samples])
+    return ImageSet(
+        torch.from_numpy(images),
+        torch.tensor(listing.targets),
+        tuple(listing.classes),
+        f"folder {path.name}",
+    )
+
+
+def _read_image(file: str, size: int) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(
+            f"{file}: cannot be read as an image; replace or delete that file."
+        ) from error

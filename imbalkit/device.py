@@ -1,0 +1,67 @@
+"""The one place that decides on which device to compute, and in which precision."""
+
+from contextlib import nullcontext
+
+import torch
+
+
+def pick_device() -> torch.device:
+    """The best device of this machine: a CUDA GPU, then Apple's GPU (MPS), then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Does the processor itself compute in bfloat16? Where it does not, emulation is slower."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Older releases of torch cannot tell; float32 is then the safe answer.
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        cpu = torch.cpu.get_capabilities()
+        return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16") or cpu.get("bf16"))
+    return False
+
+
+def autocast(device: torch.device):
+    """Compute in bfloat16 where the processor has it natively, else change nothing."""
+    if has_native_bfloat16(device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The layout in which convolutions run fastest: the channel last on CPU and CUDA."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def to_device(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Images (N, C, H, W) on the device in its memory format; other shapes as they are."""
+    if images.ndim != 4:
+        return images.to(device, non_blocking=True)
+    return images.to(device, memory_format=memory_format(device), non_blocking=True)
+
+
+def random_state() -> dict:
+    """The state of torch's random generators on every device, as tensors."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "gpus": gpus}
+
+
+def set_random_state(state: dict) -> None:
+    """Put back what `random_state` returned."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["gpus"]:
+        torch.cuda.set_rng_state_all([gpu.cpu() for gpu in state["gpus"]])
+
+
+def describe(device: torch.device) -> str:
+    """One short phrase for captions, such as "CPU, 2 threads, bfloat16"."""
+    precision = "bfloat16" if has_native_bfloat16(device) else "float32"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {precision}"
+    if device.type == "cpu":
+        return f"CPU, {torch.get_num_threads()} threads, {precision}"
+    return f"{device.type.upper()}, {precision}"

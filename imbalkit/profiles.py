@@ -1,0 +1,39 @@
+"""Two sizes of every lesson: one for a laptop's processor, one for a GPU."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large a lesson's trainings are.
+
+    epochs: passes over the training images of a full training.
+    width: channels of a network's first block.
+    """
+
+    name: str
+    epochs: int
+    width: int
+
+
+PROFILES = {
+    "cpu": Profile("cpu", epochs=10, width=32),
+    "gpu": Profile("gpu", epochs=30, width=64),
+}
+
+
+def current_profile(device: torch.device) -> Profile:
+    """The profile that ``IMBALKIT_PROFILE`` names, else the one that fits the device.
+
+    Raises ValueError for a name that is not in `PROFILES`.
+    """
+    name = os.environ.get("IMBALKIT_PROFILE") or ("cpu" if device.type == "cpu" else "gpu")
+    if name not in PROFILES:
+        raise ValueError(
+            f"IMBALKIT_PROFILE is '{name}', which is no profile; set it to one of "
+            f"{', '.join(PROFILES)} or leave it unset."
+        )
+    return PROFILES[name]

@@ -1,0 +1,63 @@
+"""Live progress: one line with the time left, in a notebook and in a terminal.
+
+What a saved notebook keeps is the final table alone.
+"""
+
+import sys
+import time
+
+from IPython import get_ipython
+from IPython.display import display
+
+SECONDS_BETWEEN_UPDATES = 0.5
+
+
+class Progress:
+    """Count steps towards `total` and show where we are; `finish` replaces the line.
+
+    Text written to a file or a pipe gets no progress line at all.
+    """
+
+    def __init__(self, total: int, unit: str = "batches"):
+        self.total, self.unit, self.done = total, unit, 0
+        self.started = self.shown = time.perf_counter()
+        self.done_before = 0
+        shell = get_ipython()
+        self.in_notebook = shell is not None and hasattr(shell, "kernel")
+        self.in_terminal = not self.in_notebook and sys.stdout.isatty()
+        self.handle = (
+            display({"text/plain": ""}, raw=True, display_id=True) if self.in_notebook else None
+        )
+
+    def start_at(self, done: int) -> None:
+        """Begin at `done` steps, as a resumed training does."""
+        self.done = self.done_before = done
+
+    def step(self, note: str = "") -> None:
+        """Count one step; update the line at most twice a second."""
+        self.done += 1
+        now = time.perf_counter()
+        if now - self.shown < SECONDS_BETWEEN_UPDATES:
+            return
+        self.shown = now
+        self._write(f"{note} · {self.done} of {self.total} {self.unit} · {self._left(now)} left")
+
+    def finish(self, result=None) -> None:
+        """Replace the line by `result`, shown as a notebook shows any object."""
+        if self.in_notebook:
+            self.handle.update({"text/plain": ""} if result is None else result, raw=result is None)
+        elif self.in_terminal:
+            sys.stdout.write("\r\033[K" + ("" if result is None else f"{result}\n"))
+            sys.stdout.flush()
+
+    def _left(self, now: float) -> str:
+        per_step = (now - self.started) / (self.done - self.done_before)
+        minutes, seconds = divmod(round(per_step * (self.total - self.done)), 60)
+        return f"{minutes}:{seconds:02d}"
+
+    def _write(self, line: str) -> None:
+        if self.in_notebook:
+            self.handle.update({"text/plain": line}, raw=True)
+        elif self.in_terminal:
+            sys.stdout.write("\r\033[K" + line)
+            sys.stdout.flush()

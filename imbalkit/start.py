@@ -1,0 +1,91 @@
+"""The set-up cell of every lesson: one call that says what this run is made of."""
+
+from dataclasses import dataclass
+
+import torch
+import torchvision
+
+import imbalkit
+from imbalkit import plots
+from imbalkit.data import (
+    Batches,
+    ImageSet,
+    Manifest,
+    RandomCrop,
+    RandomFlip,
+    channel_statistics,
+    find_data,
+    make_long_tail,
+    stratified_split,
+)
+from imbalkit.device import describe, pick_device
+from imbalkit.profiles import Profile, current_profile
+
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What a lesson works with.
+
+    train, validation: the long-tailed training images, one in ten of each class held back for
+        validation (never fewer than one).
+    test: the balanced test images. Look at them once, at the end.
+    manifest: which images these are; save it so that somebody else trains on the same ones.
+    mean, std: channel statistics of `train`, in units of [0, 1] pixels.
+    """
+
+    device: torch.device
+    profile: Profile
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    manifest: Manifest
+    mean: list[float]
+    std: list[float]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.train.classes
+
+    @property
+    def counts(self) -> list[int]:
+        """Training images of each class, the most frequent class first."""
+        return self.train.class_counts().tolist()
+
+    def train_batches(self, image_set: ImageSet | None = None, **options) -> Batches:
+        """Shuffled batches of 128, cropped and flipped at random; `options` go to `Batches`."""
+        options = {"mean": self.mean, "std": self.std, "shuffle": True, **options}
+        options.setdefault("augment", [RandomCrop(), RandomFlip()])
+        return Batches(image_set or self.train, device=self.device, **options)
+
+    def eval_batches(self, image_set: ImageSet, **options) -> Batches:
+        """Large batches in the set's own order, not augmented; `options` go to `Batches`."""
+        options = {"mean": self.mean, "std": self.std, **options}
+        return Batches(image_set, EVALUATION_BATCH, device=self.device, **options)
+
+
+def start(ratio: float = 100, data: str = "cifar10", subset_seed: int = 0, seed: int = 0) -> Lab:
+    """Find the data, draw the long-tailed subset, seed torch, and print what was used.
+
+    ratio: how many times more images the largest class has than the smallest.
+    subset_seed: which images are drawn; 0 is the subset of most papers (LDAM-DRW's).
+    seed: for the weights, the order of the batches and the augmentation.
+    """
+    torch.manual_seed(seed)
+    plots.use_style()
+    device = pick_device()
+    profile = current_profile(device)
+    full, test = find_data(data)
+    long_tail, manifest = make_long_tail(full, ratio, seed=subset_seed)
+    train_indices, val_indices = stratified_split(long_tail.labels, fraction=0.1, seed=0)
+    train = long_tail.subset(train_indices)
+    mean, std = channel_statistics(train.images)
+    print(
+        f"imbalkit {imbalkit.__version__}, torch {torch.__version__.split('+')[0]}, "
+        f"torchvision {torchvision.__version__.split('+')[0]}\n"
+        f"device: {describe(device)}; profile: {profile.name}\n"
+        f"data: {full.source}, long-tailed, ratio {ratio:g}, subset seed {subset_seed}\n"
+        f"images: {len(train)} to train, {len(val_indices)} to validate, {len(test)} to test"
+    )
+    return Lab(device, profile, train, long_tail.subset(val_indices), test, manifest, mean, std)

@@ -1,0 +1,377 @@
+"""One training loop for the whole course. Read `fit` first, then the functions it calls.
+
+Derived in lesson 01.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imbalkit import metrics
+from imbalkit.device import (
+    autocast,
+    memory_format,
+    pick_device,
+    random_state,
+    set_random_state,
+    to_device,
+)
+from imbalkit.files import atomic_path
+from imbalkit.progress import Progress
+
+MONITORS = ("balanced_accuracy", "macro_f1", "worst_recall", "accuracy", "loss")
+STEPS_BETWEEN_CHECKS = 50  # how often the loss is looked at; each look waits for the device
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(repr=False)
+class History:
+    """What happened in a training.
+
+    train, validation: one dict an epoch with the figures of `metrics.summary` and "loss".
+        The training figures are those of the batches as they were trained on, so they lag behind.
+    shares: float, (steps, C): the share of each predicted class in each training batch.
+    best_epoch: the epoch (from 1) whose weights the model holds now.
+    stopped: "finished", "early" or "interrupted".
+    seconds: time spent in the training loop, evaluation included.
+    """
+
+    train: list[dict] = field(default_factory=list)
+    validation: list[dict] = field(default_factory=list)
+    shares: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    stopped: str = "finished"
+    seconds: float = 0.0
+
+    def table(self) -> pd.DataFrame:
+        """A row an epoch, at most six of them: first, best, last and some between."""
+        last = len(self.train)
+        chosen = {1, self.best_epoch, last, *(round(last * k / 4) for k in (1, 2, 3))}
+        rows = []
+        for epoch in sorted(e for e in chosen if 1 <= e <= last):
+            row = {"epoch": f"{epoch}{' *' if epoch == self.best_epoch else ''}"}
+            for part, records in (("training", self.train), ("validation", self.validation)):
+                if records:
+                    record = records[epoch - 1]
+                    row[f"{part} loss"] = f"{record['loss']:.3f}"
+                    row[f"{part} accuracy"] = f"{record['accuracy']:.1%}"
+                    row[f"{part} balanced"] = f"{record['balanced_accuracy']:.1%}"
+            rows.append(row)
+        return pd.DataFrame(rows).set_index("epoch")
+
+    def __repr__(self) -> str:
+        return f"{self.table().to_string()}\n{self._caption()}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.table().to_html(border=0)}<p>{self._caption()}</p>"
+
+    def _caption(self) -> str:
+        kept = f"weights of epoch {self.best_epoch} (*)" if self.validation else "last weights"
+        return f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s; {kept} kept"
+
+
+def warmup_cosine(progress: float) -> float:
+    """Learning-rate factor: up from 0 over the first 5 %, then half a cosine down to 0."""
+    return _warmup(progress) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warmup_linear(progress: float) -> float:
+    """Learning-rate factor: up from 0 over the first 5 %, then a straight line down to 0."""
+    return _warmup(progress) * (1 - progress)
+
+
+def constant(progress: float) -> float:
+    """Learning-rate factor 1 throughout."""
+    return 1.0
+
+
+def _warmup(progress: float) -> float:
+    return min(1.0, progress / 0.05)
+
+
+def sgd(model: nn.Module, lr: float = 0.05, weight_decay: float = 5e-4) -> torch.optim.SGD:
+    """Stochastic gradient descent with Nesterov momentum 0.9, the default of `fit`."""
+    return torch.optim.SGD(
+        model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
+    )
+
+
+def fit(
+    model: nn.Module,
+    train_batches: Iterable,
+    epochs: int,
+    *,
+    loss_fn: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    optimizer: torch.optim.Optimizer | None = None,
+    schedule: Callable[[float], float] = warmup_cosine,
+    val_batches: Iterable | None = None,
+    monitor: str | Callable = "balanced_accuracy",
+    patience: int | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    device: torch.device | None = None,
+) -> History:
+    """Train `model` in place and return its History.
+
+    train_batches: any iterable with a length that yields ``(images, targets)`` anew on each pass:
+        `Batches`, a DataLoader, a list.
+    loss_fn: ``(logits float32 (N, C), targets) -> scalar``.
+    schedule: maps the share of training done, 0..1, to a factor on the learning rate; it is asked
+        before every step.
+    val_batches: evaluated after each epoch. The model ends with the weights of the epoch that
+        scored best on `monitor`: a key of the validation record ("balanced_accuracy",
+        "macro_f1", "worst_recall", "loss", ...) or a function of the confusion matrix, such as
+        ``metrics.recall_of([7, 8, 9])``. Without it the model keeps its last weights.
+    patience: stop after so many epochs without a better score.
+    checkpoint: a file written after every epoch. With `resume` a training that was cut off goes
+        on from it, with the same numbers as if it had never stopped.
+
+    Ctrl-C (or the notebook's stop button) ends training and keeps the best weights so far.
+    Raises ValueError when the batches do not fit the model, and NonFiniteLossError.
+    """
+    check_arguments(train_batches, epochs, val_batches, monitor, patience, checkpoint, resume)
+    device = device or pick_device()
+    model.to(device, memory_format=memory_format(device))
+    optimizer = optimizer or sgd(model)
+    steps = epochs * len(train_batches)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: schedule((step + 0.5) / steps)
+    )
+    history, best_weights, shares = History(), None, []
+    if resume and Path(checkpoint).exists():
+        history, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
+        shares = [history.shares]
+    done_before, started = history.seconds, time.perf_counter()
+    progress = Progress(steps)
+    progress.start_at(len(history.train) * len(train_batches))
+
+    try:
+        for epoch in range(len(history.train) + 1, epochs + 1):
+            if out_of_patience(history, patience):
+                history.stopped = "early"
+                break
+            tally = Tally()
+            model.train()
+            for images, targets in train_batches:
+                loss, logits, targets = train_step(
+                    model, loss_fn, optimizer, images, targets, device
+                )
+                scheduler.step()
+                tally.add(loss, logits, targets)
+                if tally.steps % STEPS_BETWEEN_CHECKS == 0:
+                    tally.check_finite(epoch)
+                progress.step(f"epoch {epoch} of {epochs}")
+            tally.check_finite(epoch)
+            history.train.append(tally.summary())
+            shares.append(tally.batch_shares())
+            if val_batches is not None:
+                history.validation.append(evaluate(model, val_batches, device))
+                score = score_of(history.validation[-1], monitor)
+                if best_weights is None or score > history.best_score:
+                    history.best_score, history.best_epoch = score, epoch
+                    best_weights = {k: v.clone() for k, v in model.state_dict().items()}
+            history.shares = torch.cat(shares)
+            history.seconds = done_before + time.perf_counter() - started
+            if checkpoint:
+                save_checkpoint(checkpoint, model, optimizer, scheduler, history, best_weights)
+    except KeyboardInterrupt:
+        history.stopped = "interrupted"
+    finally:  # also when an error goes on to the caller: the best weights are worth keeping
+        if best_weights is not None:
+            model.load_state_dict(best_weights)
+        progress.finish(history if history.train else None)
+    return history
+
+
+def train_step(model, loss_fn, optimizer, images, targets, device):
+    """One step of gradient descent. Returns loss, logits and targets, detached, on the device."""
+    images = to_device(images, device)
+    with autocast(device):
+        logits = model(images)
+    check_targets(logits, targets)
+    targets = targets.to(device, non_blocking=True)
+    logits = logits.float()  # losses are sums of small differences: never in bfloat16
+    loss = loss_fn(logits, targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach(), logits.detach(), targets
+
+
+class Tally:
+    """Running figures of one epoch, kept on the device: adding a batch never waits for it."""
+
+    def __init__(self):
+        self.steps, self.images = 0, 0
+        self.shares = []
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Count one batch: scalar loss, logits (N, C), targets (N,) or soft (N, C)."""
+        n, classes = logits.shape
+        if not self.steps:
+            self.loss = torch.zeros_like(loss)
+            self.first_bad_step = torch.zeros_like(loss, dtype=torch.int64)
+            self.confusion = torch.zeros(classes**2, dtype=torch.int64, device=logits.device)
+            self.one = torch.ones(1, dtype=torch.int64, device=logits.device)
+        self.steps += 1
+        self.images += n
+        self.loss += loss * n
+        bad = ~loss.isfinite() & (self.first_bad_step == 0)
+        self.first_bad_step.masked_fill_(bad, self.steps)
+        predicted = logits.argmax(1)
+        true = targets if targets.ndim == 1 else targets.argmax(1)
+        self.confusion.index_add_(0, true * classes + predicted, self.one.expand(n))
+        share = torch.zeros(classes, dtype=torch.int64, device=logits.device)
+        self.shares.append(share.index_add_(0, predicted, self.one.expand(n)) / n)
+
+    def check_finite(self, epoch: int) -> None:
+        """Raise NonFiniteLossError if a loss so far was NaN or infinite. Waits for the device."""
+        step = int(self.first_bad_step)
+        if step:
+            raise NonFiniteLossError(
+                f"The loss became NaN or infinite at step {step} of epoch {epoch}: most often the "
+                "learning rate is too high (divide it by 10), else an image or a target is not "
+                "finite, or the loss takes the logarithm of zero."
+            )
+
+    def summary(self) -> dict:
+        """The figures of `metrics.summary` and the mean loss per image."""
+        classes = math.isqrt(len(self.confusion))
+        confusion = self.confusion.view(classes, classes).cpu().numpy()
+        return {"loss": float(self.loss) / self.images, **metrics.summary(confusion)}
+
+    def batch_shares(self) -> Tensor:
+        """The share of each predicted class in each batch: float32, (steps, C), on the CPU."""
+        return torch.stack(self.shares).cpu()
+
+
+def predict(model: nn.Module, batches: Iterable, device: torch.device | None = None):
+    """Return ``(logits, labels)`` of all batches on the CPU: float32 (N, C) and int64 (N,).
+
+    The model is put in evaluation mode and back.
+    """
+    device = device or pick_device()
+    model.to(device, memory_format=memory_format(device))
+    was_training = model.training
+    model.eval()
+    logits, labels = [], []
+    with torch.inference_mode(), autocast(device):
+        for images, targets in batches:
+            images = to_device(images, device)
+            logits.append(model(images).float())
+            labels.append(targets)
+    model.train(was_training)
+    return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+
+
+def evaluate(model: nn.Module, batches: Iterable, device: torch.device | None = None) -> dict:
+    """The figures of `metrics.summary`, the confusion matrix, and the unweighted cross-entropy."""
+    logits, labels = predict(model, batches, device)
+    confusion = metrics.confusion(labels, logits.argmax(1), logits.shape[1])
+    loss = float(F.cross_entropy(logits, labels))
+    return {"loss": loss, **metrics.summary(confusion), "confusion": confusion.tolist()}
+
+
+def score_of(record: dict, monitor: str | Callable) -> float:
+    """The monitored figure of a validation record, signed so that higher is better."""
+    if callable(monitor):
+        return float(monitor(record["confusion"]))
+    return -record["loss"] if monitor == "loss" else record[monitor]
+
+
+def out_of_patience(history: History, patience: int | None) -> bool:
+    """Have `patience` epochs gone by since the best one?"""
+    return patience is not None and len(history.train) - history.best_epoch >= patience
+
+
+def save_checkpoint(path, model, optimizer, scheduler, history: History, best_weights) -> None:
+    """Write all that a training needs to go on, the random state included. The write is atomic."""
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "history": asdict(history),
+        "best_weights": best_weights,
+        "random": random_state(),
+    }
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path, model, optimizer, scheduler, device):
+    """Restore what `save_checkpoint` wrote; return the History and the best weights so far."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+    except Exception as error:
+        raise ValueError(
+            f"{path}: cannot be resumed from ({type(error).__name__}); it is damaged or belongs to "
+            "another model: delete it or name another file."
+        ) from error
+    set_random_state(state["random"])
+    history = History(**state["history"])
+    history.shares = history.shares.cpu()
+    return history, state["best_weights"]
+
+
+def check_arguments(
+    train_batches, epochs, val_batches, monitor, patience, checkpoint, resume
+) -> None:
+    """Raise ValueError in one sentence for arguments that cannot work."""
+    if epochs < 1:
+        raise ValueError(f"epochs is {epochs}; train for at least 1.")
+    if not hasattr(train_batches, "__len__"):
+        raise ValueError(
+            "train_batches has no length: a generator is used up after one epoch; pass a "
+            "DataLoader, Batches or a list."
+        )
+    if len(train_batches) == 0:
+        raise ValueError("train_batches is empty; check the data set and drop_last.")
+    if not callable(monitor) and monitor not in MONITORS:
+        raise ValueError(
+            f"there is no figure '{monitor}' to monitor; use one of {', '.join(MONITORS)} or a "
+            "function of the confusion matrix."
+        )
+    if patience is not None and val_batches is None:
+        raise ValueError("patience needs val_batches: early stopping watches the validation set.")
+    if resume and checkpoint is None:
+        raise ValueError("resume=True needs checkpoint=, the file to go on from.")
+
+
+def check_targets(logits: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless `targets` fit `logits` (N, C).
+
+    Their values are looked at only while they are on the CPU: on a GPU that would make every step
+    wait for the device, and `ImageSet` has checked them before they went there.
+    """
+    n, classes = logits.shape
+    if targets.ndim == 2 and targets.is_floating_point():
+        if targets.shape == logits.shape:
+            return
+        raise ValueError(
+            f"soft targets have shape {tuple(targets.shape)} but the logits {tuple(logits.shape)}; "
+            "give one probability per image and class."
+        )
+    if targets.dtype != torch.int64 or targets.shape != (n,):
+        raise ValueError(
+            f"targets are {targets.dtype} of shape {tuple(targets.shape)}; class indices must be "
+            f"int64 of shape ({n},): use .long()."
+        )
+    if targets.device.type == "cpu" and (targets.min() < 0 or targets.max() >= classes):
+        raise ValueError(
+            f"targets run from {int(targets.min())} to {int(targets.max())} but the model has "
+            f"{classes} outputs; number the classes from 0 to {classes - 1}."
+        )

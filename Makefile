@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Three times the slowest training cell, which takes about a minute on two CPU cores.
 CELL_TIMEOUT := 180
+# A machine without a network still gets the course; nothing then waits for the download again.
+GET_DATA = $(BIN)/python data_scripts/fetch_data.py || { export IMBALKIT_OFFLINE=1; echo \
+	"The lessons will use the embedded set instead: digits on photographs, no download."; }
 # `make notebooks NOTEBOOKS=notebooks/01_*.ipynb` executes only those named.
 NOTEBOOKS ?=
 
@@ -12,16 +15,16 @@ NOTEBOOKS ?=
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-learn: data-or-embedded ## set up, get the data, open the first lesson in JupyterLab
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+learn: .venv/learn.stamp ## set up, get the data, open the first lesson in JupyterLab
+	@$(GET_DATA); $(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
-course: data-or-embedded ## the same without a screen: execute every lesson into build/course
-	$(BIN)/python tools/run_notebooks.py --output build/course
+course: .venv/learn.stamp ## the same without a screen: execute every lesson into build/course
+	@$(GET_DATA); $(BIN)/python tools/run_notebooks.py --output build/course
 
 test: lint ## all tests: ruff, the quick tests, then every notebook (nbval)
 	$(BIN)/python -m pytest -m "not notebooks"
 	$(BIN)/python -m pytest -m notebooks || [ $$? -eq 5 ] # 5: no test has this marker
-	$(BIN)/python -m pytest --timeout=0 --nbval-lax --nbval-current-env \
+	@$(GET_DATA); $(BIN)/python -m pytest --timeout=0 --nbval-lax --nbval-current-env \
 		--nbval-cell-timeout=$(CELL_TIMEOUT) notebooks
 
 notebooks: .venv/learn.stamp ## execute the lessons in place, note their timings in the README
@@ -41,17 +44,12 @@ clean: ## remove what these commands made here: .venv, build, caches (the data s
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# A machine without a network still gets the course: the lessons then use the embedded set.
-.PHONY: data-or-embedded
-data-or-embedded: .venv/learn.stamp
-	@$(BIN)/python data_scripts/fetch_data.py || \
-		echo "The lessons will use the embedded set instead: digits on photographs, no download."
-
 # The stamps say that the environment is as pyproject.toml and constraints.txt ask, so that a second
 # run installs nothing.
 .venv/learn.stamp: pyproject.toml constraints.txt
-	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
-		'imbalkit needs Python 3.11 or newer, and $(PYTHON) is %d.%d: name a newer one, as in make PYTHON=python3.12 learn' % v[:2] or 0)"
+	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(v < (3, 11) and ( \
+		'imbalkit needs Python 3.11 or newer, and $(PYTHON) is %d.%d: ' \
+		'name a newer one, as in make PYTHON=python3.12 learn' % v[:2]) or 0)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt -e ".[learn]"
 	@touch $@

@@ -1,0 +1,188 @@
+"""The project's files agree with one another."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import imbalkit
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+CELL_TIMEOUT = 180
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def requirements():
+    """Every requirement of the package and of its extras, but for the extras of its own."""
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    found = [Requirement(line) for group in groups for line in group]
+    return [r for r in found if r.name != PROJECT["name"]]
+
+
+def pins():
+    lines = [x for x in read("constraints.txt").splitlines() if x and not x.startswith("#")]
+    return [Requirement(line) for line in lines]
+
+
+# --- installing
+
+
+def test_constraints_pin_each_package_once_and_exactly():
+    names = [canonicalize_name(pin.name) for pin in pins()]
+    assert len(set(names)) == len(names)
+    assert [str(p) for p in pins() if not re.fullmatch(r"==[^*,]+", str(p.specifier))] == []
+
+
+@pytest.mark.parametrize("requirement", requirements(), ids=lambda r: r.name)
+def test_each_requirement_is_pinned_within_its_range(requirement):
+    pinned = {canonicalize_name(pin.name): pin.specifier for pin in pins()}
+    (pin,) = pinned[canonicalize_name(requirement.name)]
+    assert pin.version in requirement.specifier
+    assert any(s.operator in (">=", "~=", "==") for s in requirement.specifier)
+
+
+def test_everything_a_learner_and_a_tester_need_is_required():
+    needed = {
+        "torch", "torchvision", "jupyterlab", "matplotlib", "seaborn", "scikit-learn", "nbval",
+        "pytest",
+    }  # fmt: skip
+    assert needed <= {r.name for r in requirements()}
+
+
+def test_conda_environment_installs_the_package_with_the_pins():
+    *conda, last = ENVIRONMENT["dependencies"]
+    python = next(Requirement(entry) for entry in conda if entry.startswith("python"))
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    assert oldest in python.specifier
+    assert "3.10" not in python.specifier and "3.10" not in SpecifierSet(PROJECT["requires-python"])
+    assert {"pip", "make"} <= set(conda)
+    assert last["pip"][0] == "-c constraints.txt"
+    (install,) = last["pip"][1:]
+    extras = re.fullmatch(r"-e \.\[([\w,]+)\]", install).group(1).split(",")
+    assert set(extras) == set(PROJECT["optional-dependencies"])
+
+
+def test_versions_agree():
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert imbalkit.__version__ == PROJECT["version"] == str(citation["version"])
+    assert f"## {PROJECT['version']}" in read("CHANGELOG.md")
+
+
+# --- documents
+
+
+def make_targets():
+    return set(re.findall(r"^([a-z]+):", read("Makefile"), flags=re.MULTILINE))
+
+
+def make_commands(name):
+    """The targets that a document tells its reader to make."""
+    code = re.findall(r"```.*?```|`[^`\n]+`", read(name), flags=re.DOTALL)
+    return {target for text in code for target in re.findall(r"\bmake ([a-z]+)", text)}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_make_commands_in_the_documents_exist(name):
+    assert make_commands(name) <= make_targets()
+
+
+def test_readme_names_every_make_command_but_help():
+    assert make_targets() - {"help"} <= make_commands("README.md")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_to_files_resolve(name):
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(name))
+    local = [t for t in targets if not re.match(r"https?:|mailto:", t)]
+    assert [t for t in local if not (ROOT / t).exists()] == []
+
+
+def test_lesson_table_of_the_readme_is_up_to_date():
+    command = [sys.executable, "tools/run_notebooks.py", "--check-readme"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# --- notebooks
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_lesson_was_timed_and_fits_its_time(path):
+    timing = json.loads(read("notebooks/timings.json"))[path.name]
+    assert timing["seconds"] <= 300, "a lesson takes about four minutes"
+    assert 2 * timing["slowest_cell_seconds"] <= CELL_TIMEOUT, "a cell takes about a minute"
+
+
+def test_cell_timeout_is_the_one_in_the_makefile():
+    assert f"CELL_TIMEOUT := {CELL_TIMEOUT}\n" in read("Makefile")
+
+
+# --- rules that hold everywhere
+
+
+def tracked_files():
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout, so nothing says which files belong to the project")
+    paths = [ROOT / name for name in listing.stdout.split("\0") if name]
+    return [p for p in paths if p.is_file() and p.suffix not in {".png", ".ipynb"}]
+
+
+def test_no_file_names_a_folder_of_one_machine():
+    # Notebooks are left to test_notebooks.py, which looks at their sources and outputs.
+    pattern = re.compile(r"(?<![\w.~/-])/(?:home|root|Users|work|tmp)/\w")
+    faults = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in tracked_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if pattern.search(line)
+    ]
+    assert faults == []
+
+
+def device_names(source):
+    """Where Python code decides on a device by itself: `.cuda()`, "cuda:0", "mps"."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in {"cuda", "mps"}:
+            yield node.lineno
+        if isinstance(node, ast.Constant) and re.fullmatch(r"(cuda|mps)(:\d+)?", str(node.value)):
+            yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "source", ["x.cuda()", "torch.device('cuda')", "x.to('cuda:0')", "f(device='mps')"]
+)
+def test_device_names_are_seen(source):
+    assert list(device_names(source)) == [1]
+
+
+def test_only_one_module_names_a_device():
+    sources = [
+        (path.relative_to(ROOT), path.read_text(encoding="utf-8"))
+        for path in sorted((ROOT / "imbalkit").rglob("*.py"))
+        if path != ROOT / "imbalkit" / "device.py"
+    ]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        sources += [(path.name, cell.source) for cell in cells if cell.cell_type == "code"]
+    assert sources
+    faults = [f"{name}:{n}: {s}" for name, s in sources for n in device_names(s)]
+    assert faults == [], "use imbalkit.device.pick_device()"

@@ -1,0 +1,92 @@
+"""The tool that executes the lessons, tried on small notebooks of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+TOOL = Path(__file__).parents[1] / "tools" / "run_notebooks.py"
+
+
+def run_tool(*arguments):
+    command = [sys.executable, TOOL, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110)
+
+
+def write_notebook(path, *sources):
+    notebook = new_notebook(
+        cells=[new_markdown_cell("# A lesson"), *[new_code_cell(source) for source in sources]],
+        metadata={"widgets": {}, "kernelspec": {"name": "other", "display_name": "Other"}},
+    )
+    nbformat.write(notebook, path)
+    return notebook
+
+
+def test_in_place_run_saves_what_jupyterlab_would(tmp_path):
+    path = tmp_path / "01_lesson.ipynb"
+    before = write_notebook(path, "print('a')\nprint('b')", "import os\nos.getcwd()")
+
+    result = run_tool("--in-place", "--timings", tmp_path / "timings.json", path)
+
+    assert result.returncode == 0, result.stderr
+    after = nbformat.read(path, as_version=4)
+    nbformat.validate(after)
+    assert [c.id for c in after.cells] == [c.id for c in before.cells]
+    assert [c.execution_count for c in after.cells[1:]] == [1, 2]
+    assert [o.text for o in after.cells[1].outputs] == ["a\nb\n"]
+    assert after.cells[2].outputs[0].data["text/plain"] == repr(str(tmp_path))
+    assert after.metadata.kernelspec == {
+        "display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3",
+    }  # fmt: skip
+    assert set(after.metadata) == {"kernelspec", "language_info"}
+    assert all(cell.metadata == {} for cell in after.cells)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith('{\n "cells": [') and text.endswith("}\n") and text[-2:] != "\n\n"
+    timings = json.loads((tmp_path / "timings.json").read_text())
+    assert set(timings["01_lesson.ipynb"]) == {
+        "seconds", "slowest_cell_seconds", "device", "profile",
+    }  # fmt: skip
+    assert result.stdout.startswith("01_lesson.ipynb 0.0 min, slowest cell [")
+
+
+def test_output_folder_leaves_the_lesson_and_other_timings_alone(tmp_path):
+    path, timings = tmp_path / "02_lesson.ipynb", tmp_path / "timings.json"
+    write_notebook(path, "1 + 1")
+    before = path.read_bytes()
+    timings.write_text('{"01_lesson.ipynb": {"seconds": 5}}')
+
+    result = run_tool("--output", tmp_path / "out", "--timings", timings, path)
+
+    assert result.returncode == 0, result.stderr
+    assert path.read_bytes() == before
+    executed = nbformat.read(tmp_path / "out" / path.name, as_version=4)
+    assert executed.cells[1].outputs[0].data["text/plain"] == "2"
+    merged = json.loads(timings.read_text())
+    assert list(merged) == ["01_lesson.ipynb", "02_lesson.ipynb"]
+    assert merged["01_lesson.ipynb"] == {"seconds": 5}
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise ValueError('no such class')", "ValueError: no such class"),
+        ("import time\ntime.sleep(60)", "no end after 4 s (--cell-timeout)"),
+        ("import os\nos._exit(1)", "the kernel died, perhaps for want of memory"),
+    ],
+)
+def test_a_failing_cell_stops_the_run_and_saves_nothing(tmp_path, source, reason):
+    first, second = tmp_path / "01_first.ipynb", tmp_path / "02_second.ipynb"
+    write_notebook(first, "x = 1", source)
+    write_notebook(second, "x = 1")
+    before = first.read_bytes(), second.read_bytes()
+
+    result = run_tool("--in-place", "--cell-timeout", "4", first, second)
+
+    assert result.returncode == 1
+    assert result.stderr.endswith(f"01_first.ipynb, cell [2]: {reason}\n")
+    assert (first.read_bytes(), second.read_bytes()) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["01_first.ipynb", "02_second.ipynb"]

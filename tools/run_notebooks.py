@@ -1,0 +1,173 @@
+"""Execute the lessons in order, each in a fresh kernel and in its own folder.
+
+python tools/run_notebooks.py --output build/course           copies, the lessons stay as they are
+python tools/run_notebooks.py --in-place --timings notebooks/timings.json [NOTEBOOK ...]
+python tools/run_notebooks.py --write-readme                  the lesson table from those timings
+
+A notebook whose cell fails is not saved: the run stops, names the cell and exits with 1.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from imbalkit.device import describe, pick_device
+from imbalkit.files import atomic_path
+from imbalkit.profiles import current_profile
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+README = ROOT / "README.md"
+START, END = "<!-- lessons:start -->", "<!-- lessons:end -->"
+
+
+class LessonFailed(Exception):
+    """One sentence that names the notebook, the cell and the error."""
+
+
+def execute(path: Path, cell_timeout: int) -> tuple[nbformat.NotebookNode, dict[int, float]]:
+    """Run a notebook; return it with its new outputs, and the seconds of each code cell.
+
+    The seconds are keyed by execution count, the number that stands beside the cell.
+    Raises LessonFailed.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    started: dict[int, float] = {}
+    seconds: dict[int, float] = {}
+
+    def start(cell, cell_index):
+        started[len(started) + 1] = time.perf_counter()
+
+    def stop(cell, cell_index, execute_reply):
+        seconds[len(started)] = time.perf_counter() - started[len(started)]
+
+    client = NotebookClient(
+        notebook,
+        timeout=cell_timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,  # times would make every saved notebook differ
+        coalesce_streams=True,  # as JupyterLab does: one output for a run of prints
+        on_cell_execute=start,
+        on_cell_executed=stop,
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        print(error.traceback, file=sys.stderr)
+        reason = f"{error.ename}: {error.evalue}"
+    except CellTimeoutError:
+        reason = f"no end after {cell_timeout} s (--cell-timeout)"
+    except DeadKernelError:
+        reason = "the kernel died, perhaps for want of memory"
+    else:
+        return notebook, seconds
+    raise LessonFailed(f"{path.name}, cell [{len(started)}]: {reason}")
+
+
+def normalise(notebook: nbformat.NotebookNode) -> None:
+    """Leave the metadata that JupyterLab would save, and nothing of this machine or this run."""
+    language = notebook.metadata.get("language_info", {"name": "python"})
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": language})
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_timings(path: Path) -> dict[str, dict]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def run(path: Path, destination: Path, cell_timeout: int, timings: Path | None) -> None:
+    """Execute one notebook, save it, and note its timings."""
+    print(path.name, end=" ", flush=True)
+    notebook, seconds = execute(path, cell_timeout)
+    normalise(notebook)
+    write_text(destination, nbformat.writes(notebook) + "\n")
+    total, slowest = sum(seconds.values()), max(seconds, key=seconds.get, default=None)
+    print(f"{total / 60:.1f} min", end="")
+    print(f", slowest cell [{slowest}] {seconds[slowest]:.0f} s" if slowest else "", flush=True)
+    if timings:
+        device = pick_device()
+        entry = {
+            "seconds": round(total, 1),
+            "slowest_cell_seconds": round(max(seconds.values(), default=0), 1),
+            "device": describe(device),
+            "profile": current_profile(device).name,
+        }
+        merged = dict(sorted((read_timings(timings) | {path.name: entry}).items()))
+        write_text(timings, json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+
+
+def lessons_table() -> str:
+    """The lessons with their measured minutes, as a Markdown table."""
+    timings = read_timings(NOTEBOOKS / "timings.json")
+    lines = ["| lesson | minutes | slowest cell | measured on |", "| --- | --- | --- | --- |"]
+    measured = []
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        first_line = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
+        row = [f"[{first_line.lstrip('# ')}](notebooks/{path.name})", "not measured", "", ""]
+        if path.name in timings:
+            t = timings[path.name]
+            measured.append(t["seconds"] / 60)
+            slowest, where = f"{t['slowest_cell_seconds']:.0f} s", f"{t['profile']}: {t['device']}"
+            row[1:] = [f"{measured[-1]:.1f}", slowest, where]
+        lines.append(f"| {' | '.join(row)} |")
+    if measured:
+        lines.append(f"| all | {sum(measured):.1f} | | |")
+    return "\n".join(lines)
+
+
+def readme_with_table(text: str) -> str:
+    before, after = text.split(START)[0], text.split(END)[1]
+    return f"{before}{START}\n{lessons_table()}\n{END}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: every lesson, in order")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--in-place", action="store_true", help="save over the lesson itself")
+    action.add_argument("--output", type=Path, metavar="DIR", help="save in this folder")
+    action.add_argument("--lessons-table", action="store_true", help="print the lesson table")
+    action.add_argument("--check-readme", action="store_true", help="is the README's table true?")
+    action.add_argument("--write-readme", action="store_true", help="bring it up to date")
+    parser.add_argument("--timings", type=Path, metavar="FILE", help="note the timings here")
+    parser.add_argument("--cell-timeout", type=int, default=600, metavar="SECONDS")
+    args = parser.parse_args()
+    if args.lessons_table:
+        print(lessons_table())
+    elif args.check_readme or args.write_readme:
+        old = README.read_text(encoding="utf-8")
+        new = readme_with_table(old)
+        if args.write_readme:
+            write_text(README, new)
+        elif new != old:
+            print("The README's lesson table is out of date: run `make notebooks`.")
+            return 1
+    else:
+        try:
+            for path in args.notebooks or sorted(NOTEBOOKS.glob("*.ipynb")):
+                destination = args.output / path.name if args.output else path
+                run(path, destination, args.cell_timeout, args.timings)
+        except LessonFailed as failure:
+            print(f"\n{failure}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,6 +18,7 @@ from imbalkit.data import (
     make_long_tail,
     stratified_split,
 )
+from imbalkit.data.batches import Augmentation
 from imbalkit.device import describe, pick_device
 from imbalkit.profiles import Profile, current_profile
 
@@ -33,6 +34,7 @@ class Lab:
     test: the balanced test images. Look at them once, at the end.
     manifest: which images these are; save it so that somebody else trains on the same ones.
     mean, std: channel statistics of `train`, in units of [0, 1] pixels.
+    augment: random crops, and flips where a mirrored image is still one of its class.
     """
 
     device: torch.device
@@ -43,6 +45,7 @@ class Lab:
     manifest: Manifest
     mean: list[float]
     std: list[float]
+    augment: tuple[Augmentation, ...]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -54,14 +57,14 @@ class Lab:
         return self.train.class_counts().tolist()
 
     def train_batches(self, image_set: ImageSet | None = None, **options) -> Batches:
-        """Shuffled batches of 128, cropped and flipped at random; `options` go to `Batches`."""
-        options = {"mean": self.mean, "std": self.std, "shuffle": True, **options}
-        options.setdefault("augment", [RandomCrop(), RandomFlip()])
+        """Shuffled, augmented batches of 128; `options` go to `Batches`."""
+        defaults = {"mean": self.mean, "std": self.std, "shuffle": True, "augment": self.augment}
+        options = defaults | options
         return Batches(image_set or self.train, device=self.device, **options)
 
     def eval_batches(self, image_set: ImageSet, **options) -> Batches:
         """Large batches in the set's own order, not augmented; `options` go to `Batches`."""
-        options = {"mean": self.mean, "std": self.std, **options}
+        options = {"mean": self.mean, "std": self.std} | options
         return Batches(image_set, EVALUATION_BATCH, device=self.device, **options)
 
 
@@ -80,12 +83,15 @@ def start(ratio: float = 100, data: str = "cifar10", subset_seed: int = 0, seed:
     long_tail, manifest = make_long_tail(full, ratio, seed=subset_seed)
     train_indices, val_indices = stratified_split(long_tail.labels, fraction=0.1, seed=0)
     train = long_tail.subset(train_indices)
+    validation = long_tail.subset(val_indices)
     mean, std = channel_statistics(train.images)
+    digits = full.source.startswith("embedded")  # a mirrored digit is no digit
+    augment = (RandomCrop(),) if digits else (RandomCrop(), RandomFlip())
     print(
         f"imbalkit {imbalkit.__version__}, torch {torch.__version__.split('+')[0]}, "
         f"torchvision {torchvision.__version__.split('+')[0]}\n"
         f"device: {describe(device)}; profile: {profile.name}\n"
         f"data: {full.source}, long-tailed, ratio {ratio:g}, subset seed {subset_seed}\n"
-        f"images: {len(train)} to train, {len(val_indices)} to validate, {len(test)} to test"
+        f"images: {len(train)} to train, {len(validation)} to validate, {len(test)} to test"
     )
-    return Lab(device, profile, train, long_tail.subset(val_indices), test, manifest, mean, std)
+    return Lab(device, profile, train, validation, test, manifest, mean, std, augment)

@@ -17,8 +17,10 @@ from torch import Tensor
 from imbalkit.data.images import ImageSet
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-OPACITY = (0.55, 0.95)  # chosen so that the remedies act here as they do on CIFAR-10
-SIZE, DIGIT = 32, 24
+SIZE, DIGIT, SHIFT = 32, 24, 2
+# Chosen so that faults and remedies act here as they do on CIFAR-10: the photographs are dimmed
+# and the digits painted in light colours, else the digits are too hard to find for a small net.
+DIM, DARKEST_PAINT, OPACITY = 0.5, 160, (0.8, 1.0)
 
 
 @cache
@@ -62,23 +64,24 @@ def _paste(shapes: Tensor, photographs: Tensor, generator: torch.Generator) -> T
     """Blend each digit (N, 8, 8) over a random photograph patch: uint8, (N, 32, 32, 3)."""
     n = len(shapes)
 
-    def whole(high):
+    def integers(high):
         return torch.randint(high, (n, 1, 1), generator=generator)
 
     side = torch.arange(SIZE)
     _, height, width, _ = photographs.shape
-    rows = whole(height - SIZE + 1) + side.view(1, SIZE, 1)
-    columns = whole(width - SIZE + 1) + side.view(1, 1, SIZE)
-    patches = photographs[whole(len(photographs)), rows, columns]
+    rows = integers(height - SIZE + 1) + side.view(1, SIZE, 1)
+    columns = integers(width - SIZE + 1) + side.view(1, 1, SIZE)
+    patches = photographs[integers(len(photographs)), rows, columns]
 
     large = F.interpolate(shapes[:, None], size=(DIGIT, DIGIT), mode="bicubic").clamp_(0, 1)[:, 0]
-    canvas = F.pad(large, (0, SIZE - DIGIT, 0, SIZE - DIGIT))  # then roll it to a random place
-    down = (side.view(1, SIZE, 1) - whole(SIZE - DIGIT + 1)) % SIZE
-    right = (side.view(1, 1, SIZE) - whole(SIZE - DIGIT + 1)) % SIZE
+    margin = (SIZE - DIGIT) // 2
+    canvas = F.pad(large, (margin, margin, margin, margin))
+    down = (side.view(1, SIZE, 1) + integers(2 * SHIFT + 1) - SHIFT) % SIZE  # up to SHIFT pixels
+    right = (side.view(1, 1, SIZE) + integers(2 * SHIFT + 1) - SHIFT) % SIZE
     stroke = canvas[torch.arange(n).view(n, 1, 1), down, right]
 
     low, high = OPACITY
     opacity = low + (high - low) * torch.rand((n, 1, 1), generator=generator)
     cover = (stroke * opacity)[..., None]
-    tint = 255 * torch.rand((n, 1, 1, 3), generator=generator)
-    return (patches * (1 - cover) + tint * cover).round().to(torch.uint8)
+    tint = DARKEST_PAINT + (255 - DARKEST_PAINT) * torch.rand((n, 1, 1, 3), generator=generator)
+    return (DIM * patches * (1 - cover) + tint * cover).round().to(torch.uint8)

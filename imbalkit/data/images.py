@@ -43,7 +43,7 @@ class ImageSet:
 
     def subset(self, indices, source: str | None = None) -> "ImageSet":
         """The images at `indices`, in that order, under the name `source` if one is given."""
-        indices = torch.as_tensor(indices)
+        indices = torch.as_tensor(indices, dtype=torch.int64)
         return ImageSet(
             self.images[indices], self.labels[indices], self.classes, source or self.source
         )

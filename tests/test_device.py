@@ -1,0 +1,104 @@
+"""The meta device has shapes and no numbers: it refuses a tensor made elsewhere and any look at a
+value. A step that runs there runs on a GPU without waiting for it."""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import WeightedRandomSampler
+
+from imbalkit import device as devices
+from imbalkit import models, profiles
+from imbalkit.data import Batches, Cutout, RandomCrop, RandomFlip
+from imbalkit.training import Tally, sgd, train_step
+
+META, CPU = torch.device("meta"), torch.device("cpu")
+NETS = {
+    "plain_cnn": models.plain_cnn,
+    "small_net": models.small_net,
+    "resnet8": lambda: models.resnet(8),
+    "resnet32": lambda: models.resnet(32),
+}
+LOSSES = {
+    "cross_entropy": F.cross_entropy,
+    "CrossEntropyLoss": torch.nn.CrossEntropyLoss(weight=torch.ones(10, device=META)),
+}
+
+
+def meta_batches(tiny_set, **options):
+    augment = [RandomCrop(), RandomFlip(), Cutout()]
+    options = {"shuffle": True, **options}
+    return Batches(
+        tiny_set, 16, mean=[0.5] * 3, std=[0.25] * 3, augment=augment, device=META, **options
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("net", NETS)
+def test_a_whole_training_step_runs_on_the_meta_device(tiny_set, net, loss):
+    model = NETS[net]().to(META)
+    optimizer, tally = sgd(model), Tally()
+    for images, targets in meta_batches(tiny_set):
+        tally.add(*train_step(model, LOSSES[loss], optimizer, images, targets, META))
+    assert tally.steps == 4 and tally.confusion.device == META
+
+
+def test_sampled_batches_are_made_on_the_meta_device(tiny_set):
+    sampler = WeightedRandomSampler(torch.ones(60), 30)
+    images, targets = next(iter(meta_batches(tiny_set, shuffle=False, sampler=sampler)))
+    assert images.device == targets.device == META
+
+
+@pytest.mark.parametrize(
+    "bad_loss",
+    [
+        lambda logits, targets: F.cross_entropy(logits, targets) * torch.ones(1),
+        lambda logits, targets: logits.sum() * logits.max().item(),
+    ],
+    ids=["a tensor made on the CPU", "a hidden synchronisation"],
+)
+def test_the_meta_device_catches_what_would_fail_or_wait_on_a_gpu(tiny_set, bad_loss):
+    model = models.plain_cnn().to(META)
+    images, targets = next(iter(meta_batches(tiny_set)))
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        train_step(model, bad_loss, sgd(model), images, targets, META)
+
+
+def test_bfloat16_only_where_the_processor_has_it(monkeypatch):
+    def product():
+        with devices.autocast(CPU):
+            return torch.nn.Linear(4, 4)(torch.ones(1, 4)).dtype
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert product() == torch.bfloat16
+    assert "bfloat16" in devices.describe(CPU)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    assert product() == torch.float32
+    assert "float32" in devices.describe(CPU)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert product() == torch.float32
+
+
+def test_the_device_order_is_cuda_then_mps_then_cpu(monkeypatch):
+    for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        assert devices.pick_device().type == expected
+
+
+def test_the_profile_follows_the_device_unless_named(monkeypatch):
+    monkeypatch.delenv("IMBALKIT_PROFILE", raising=False)
+    assert profiles.current_profile(CPU).name == "cpu"
+    assert profiles.current_profile(torch.device("cuda")).name == "gpu"
+    monkeypatch.setenv("IMBALKIT_PROFILE", "gpu")
+    assert profiles.current_profile(CPU).name == "gpu"
+    monkeypatch.setenv("IMBALKIT_PROFILE", "huge")
+    with pytest.raises(ValueError, match="'huge', which is no profile; set it to one of cpu, gpu"):
+        profiles.current_profile(CPU)
+
+
+def test_images_that_are_not_four_dimensional_pass_through():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert devices.to_device(torch.ones(5, 7), CPU).shape == (5, 7)

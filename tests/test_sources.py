@@ -1,0 +1,187 @@
+import os
+import pickle
+
+import pytest
+import torch
+from helpers import accept_checksums, write_cifar
+from PIL import Image
+
+from imbalkit.data import embedded, find_data, load_cifar, load_folder, sources
+from imbalkit.data.download import DownloadError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """No test sees the data of the machine it runs on."""
+    monkeypatch.setattr(sources, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.delenv("IMBALKIT_DATA", raising=False)
+    monkeypatch.delenv("IMBALKIT_OFFLINE", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def fetch(name, root, show):
+        raise DownloadError("no network")
+
+    monkeypatch.setattr(sources, "fetch_cifar", fetch)
+
+
+@pytest.mark.parametrize("name, classes", [("cifar10", 10), ("cifar100", 100)])
+def test_the_official_layout_is_read(monkeypatch, tmp_path, name, classes):
+    folder = write_cifar(tmp_path, name, per_class=10)
+    accept_checksums(monkeypatch, folder, name)
+    train, test = load_cifar(tmp_path, name)
+    assert train.class_counts().tolist() == [10] * classes
+    assert test.class_counts().tolist() == [1] * classes
+    assert train.images.shape == (10 * classes, 32, 32, 3)
+    assert train.classes[0] == "class 00"
+    assert train.source == f"CIFAR-{classes} train" and test.source == f"CIFAR-{classes} test"
+
+
+def test_imbalkit_data_comes_first_then_the_cache(monkeypatch, tmp_path, own_cache):
+    named = write_cifar(tmp_path / "named", seed=1)
+    cached = write_cifar(own_cache, seed=2)
+    accept_checksums(monkeypatch, cached)
+    from_cache, _ = find_data()
+    accept_checksums(monkeypatch, named)
+    monkeypatch.setenv("IMBALKIT_DATA", str(tmp_path / "named"))
+    from_named, _ = find_data()
+    assert not from_cache.images.equal(from_named.images)
+    assert from_named.images.equal(load_cifar(tmp_path / "named")[0].images)
+
+
+def test_what_is_missing_is_downloaded_into_the_cache(monkeypatch, own_cache):
+    def fetch(name, root, show):
+        assert root == own_cache
+        accept_checksums(monkeypatch, write_cifar(root, name))
+
+    monkeypatch.setattr(sources, "fetch_cifar", fetch)
+    assert find_data()[0].source == "CIFAR-10 train"
+
+
+def test_without_network_the_embedded_set_is_used_and_said(no_network):
+    said = []
+    train, _ = find_data(show=said.append)
+    assert train.source == "embedded digits train"
+    assert "no network" in said[0] and "embedded set instead" in said[1] and len(said) == 2
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_the_download_can_be_refused(monkeypatch, how):
+    monkeypatch.setattr(sources, "fetch_cifar", lambda *a, **k: pytest.fail("downloaded"))
+    if how == "environment":
+        monkeypatch.setenv("IMBALKIT_OFFLINE", "1")
+    train, _ = find_data(download=how == "environment", show=lambda text: None)
+    assert train.source == "embedded digits train"
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="no data set 'mnist'; choose one of cifar10, cifar100"):
+        find_data("mnist")
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+def test_a_pickle_with_a_wrong_checksum_is_never_opened(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    folder = write_cifar(tmp_path)
+    accept_checksums(monkeypatch, folder)
+    (folder / "data_batch_3").write_bytes(pickle.dumps(Bomb()))
+    monkeypatch.setenv("IMBALKIT_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"corrupt: a file is absent.*delete that folder"):
+        find_data()
+    assert not (tmp_path / "exploded").exists()
+    pickle.loads((folder / "data_batch_3").read_bytes())
+    assert (tmp_path / "exploded").exists(), "the bomb works, so the test means something"
+
+
+def test_an_absent_file_makes_the_set_corrupt(monkeypatch, tmp_path):
+    folder = write_cifar(tmp_path)
+    accept_checksums(monkeypatch, folder)
+    assert sources.cifar_state(tmp_path, "cifar10") == "ready"
+    (folder / "test_batch").unlink()
+    assert sources.cifar_state(tmp_path, "cifar10") == "corrupt"
+    assert sources.cifar_state(tmp_path / "elsewhere", "cifar10") == "missing"
+    with pytest.raises(ValueError, match=r"elsewhere.* is missing"):
+        load_cifar(tmp_path / "elsewhere")
+
+
+def test_the_embedded_set_is_always_the_same_and_balanced():
+    train, test = embedded.embedded_digits.__wrapped__(20, 10)
+    again, _ = embedded.embedded_digits.__wrapped__(20, 10)
+    assert train.images.equal(again.images) and train.images.shape == (200, 32, 32, 3)
+    assert train.class_counts().tolist() == [20] * 10 and test.class_counts().tolist() == [10] * 10
+
+
+def test_no_handwritten_digit_stands_in_train_and_test(monkeypatch):
+    used = []
+    real = embedded._paste
+
+    def spy(shapes, photographs, generator):
+        used.append({shape.numpy().tobytes() for shape in shapes})
+        return real(shapes, photographs, generator)
+
+    monkeypatch.setattr(embedded, "_paste", spy)
+    embedded.embedded_digits.__wrapped__(500, 500)
+    train, test = set.union(*used[:10]), set.union(*used[10:])
+    assert len(train) > 1200 and len(test) > 400 and not train & test
+
+
+def make_folder(root, **classes):
+    for name, sizes in classes.items():
+        (root / name).mkdir(parents=True)
+        for i, size in enumerate(sizes):
+            Image.new("RGB", size, (10 * i, 0, 255)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_a_folder_of_images_per_class_is_read(tmp_path):
+    folder = make_folder(tmp_path / "pets", dog=[(40, 30)], cat=[(32, 32), (100, 7)])
+    images = load_folder(folder, size=24)
+    assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 0, 1]
+    assert images.images.shape == (3, 24, 24, 3) and images.source == "folder pets"
+    assert images.images[1, 5, 5].tolist() == [10, 0, 255]
+
+
+def test_grey_and_transparent_images_become_rgb(tmp_path):
+    folder = make_folder(tmp_path / "pets", cat=[(32, 32)])
+    Image.new("L", (32, 32), 77).save(folder / "cat" / "grey.png")
+    Image.new("RGBA", (32, 32), (1, 2, 3, 255)).save(folder / "cat" / "rgba.png")
+    pixels = load_folder(folder).images[:, 0, 0].tolist()
+    assert [77, 77, 77] in pixels and [1, 2, 3] in pixels
+
+
+def test_bad_folders_are_answered_in_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="nowhere: cannot be read as one sub-folder"):
+        load_folder(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: cannot be read as one sub-folder"):
+        load_folder(tmp_path / "empty")
+    folder = make_folder(tmp_path / "pets", cat=[(32, 32)], dog=[])
+    with pytest.raises(ValueError, match=r"dog.*every sub-folder must hold at least one image"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"])
+def test_an_unreadable_image_is_named(tmp_path, content):
+    folder = make_folder(tmp_path / "pets", cat=[(32, 32)])
+    (folder / "cat" / "torn.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"torn\.png: cannot be read as an image"):
+        load_folder(folder)
+
+
+def test_a_truncated_image_is_named(tmp_path):
+    folder = make_folder(tmp_path / "pets", cat=[(32, 32)])
+    whole = (folder / "cat" / "0.png").read_bytes()
+    (folder / "cat" / "0.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"0\.png: cannot be read as an image"):
+        load_folder(folder)
+
+
+def test_labels_are_int64(monkeypatch, tmp_path):
+    accept_checksums(monkeypatch, write_cifar(tmp_path))
+    assert load_cifar(tmp_path)[0].labels.dtype == torch.int64

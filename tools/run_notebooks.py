@@ -54,6 +54,7 @@ def execute(path: Path, cell_timeout: int) -> tuple[nbformat.NotebookNode, dict[
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,  # times would make every saved notebook differ
         coalesce_streams=True,  # as JupyterLab does: one output for a run of prints
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # keeps its log out of our lines
         on_cell_execute=start,
         on_cell_executed=stop,
     )

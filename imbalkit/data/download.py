@@ -1,0 +1,269 @@
+"""Download over a network that may break, and never leave half a file behind."""
+
+import gzip
+import http.client
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import check_integrity
+
+from imbalkit.files import atomic_path
+
+CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+CHUNK = 1 << 18  # bytes read at a time
+PAUSE = 1.0  # seconds before the second attempt; twice that before the third, and so on
+
+
+class DownloadError(RuntimeError):
+    """A download that could not be completed; the message is one sentence that says what to do."""
+
+
+class _Broken(Exception):
+    """The connection failed in a way that another attempt may cure."""
+
+
+def download(
+    url: str,
+    destination: str | os.PathLike,
+    md5: str,
+    *,
+    attempts: int = 3,
+    timeout: float = 10,
+    show: Callable[[str], object] = print,
+) -> Path:
+    """Download `url` to the file `destination` and return its path; its MD5 must be `md5`.
+
+    After a broken connection the download goes on where it stopped, or from the start if the
+    server cannot do that. `destination` holds the whole, checked file or is left as it was. A file
+    that is already there with the right checksum is not fetched again.
+
+    attempts: how many times in a row the connection may break without getting any further.
+    timeout: seconds without a single byte after which a connection counts as broken.
+    show: receives the messages, a line each; with `print` in a terminal a progress line is added.
+
+    Raises DownloadError.
+    """
+    destination = Path(destination)
+    begin = time.monotonic()
+    try:
+        if check_integrity(str(destination), md5):
+            return destination
+        with atomic_path(destination) as partial:
+            _receive_all(url, partial, md5, attempts, timeout, show)
+            size = _megabytes(_size(partial))
+    except OSError as error:  # those of the network have become DownloadError by now
+        raise _unwritable(destination, error) from error
+    show(f"Downloaded {destination.name}: {size} in {time.monotonic() - begin:.0f} s.")
+    return destination
+
+
+def fetch_cifar(
+    name: str,
+    root: str | os.PathLike,
+    url: str | None = None,
+    md5: str | None = None,
+    *,
+    show: Callable[[str], object] = print,
+) -> Path:
+    """Put CIFAR in its official layout under the folder `root` and return the data's own folder.
+
+    The address, the checksums and the layout are those that torchvision knows. Only the official
+    files are taken out of the archive, each is checked, and nothing is unpickled. Files that are
+    there already and whole are kept; damaged or absent ones are replaced.
+
+    name: "cifar10" or "cifar100".
+    url, md5: another place for the archive (a classroom mirror) and another checksum for it.
+
+    Raises DownloadError, and ValueError for an unknown name.
+    """
+    if name not in CIFAR:
+        raise ValueError(f"'{name}' cannot be downloaded; choose one of {', '.join(CIFAR)}.")
+    dataset = CIFAR[name]
+    url = url or dataset.url
+    target = Path(root) / dataset.base_folder
+    files = official_files(name)
+    try:
+        if not _damaged(target, files):
+            return target
+        Path(root).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary:
+            archive = Path(temporary) / dataset.filename
+            download(url, archive, md5 or dataset.tgz_md5, show=show)
+            fresh = Path(temporary) / dataset.base_folder
+            _extract(archive, fresh, files, url)
+            _move_in_place(fresh, target, files)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    return target
+
+
+def official_files(name: str) -> dict[str, str]:
+    """File name -> MD5 of every file of "cifar10" or "cifar100" that torchvision reads."""
+    dataset = CIFAR[name]
+    return {
+        **dict(dataset.train_list),
+        **dict(dataset.test_list),
+        dataset.meta["filename"]: dataset.meta["md5"],
+    }
+
+
+def _receive_all(url, partial, md5, attempts, timeout, show) -> None:
+    """Write the whole of `url` to the file `partial`, in as many connections as it takes."""
+    failures, furthest = 0, 0
+    while True:
+        try:
+            resumed = _receive(url, partial, timeout, show)
+            if check_integrity(str(partial), md5):
+                return
+            if not resumed:
+                raise DownloadError(
+                    f"{url}: what arrived is not the expected file (its MD5 is not {md5}); "
+                    "check the address, and that no log-in page of the network answered instead."
+                )
+            partial.unlink()
+            raise _Broken("the parts received do not make up the expected file")
+        except _Broken as problem:
+            failures = 1 if _size(partial) > furthest else failures + 1
+            furthest = max(furthest, _size(partial))
+            if failures >= attempts:
+                raise DownloadError(
+                    f"{url}: {problem} ({failures} attempts without getting further); "
+                    "try again on a better connection or later."
+                ) from problem
+            show(f"{urlsplit(url).netloc}: {problem}; trying again.")
+            time.sleep(PAUSE * failures)
+
+
+def _receive(url: str, partial: Path, timeout: float, show) -> bool:
+    """Receive from one connection what `partial` still lacks; True if it held a part before."""
+    have = _size(partial)
+    with _connect(url, have, timeout) as response:
+        resumed = response.status == 206  # 200: the server ignores Range and sends everything
+        if not resumed:
+            have = 0
+        length = response.headers.get("Content-Length", "")
+        total = have + int(length) if length.isdigit() else None
+        of_total = f" of {_megabytes(total)}" if total else ""
+        if not resumed:
+            name = urlsplit(url).path.rpartition("/")[2]
+            show(f"Downloading {name}{of_total} from {urlsplit(url).netloc or url}.")
+        with open(partial, "ab" if resumed else "wb") as file, _LiveLine(show) as live:
+            for chunk in _chunks(response):
+                file.write(chunk)
+                have += len(chunk)
+                live(_megabytes(have) + of_total)
+    if total and have < total:
+        raise _Broken(f"the connection broke after {_megabytes(have)}{of_total}")
+    return resumed
+
+
+def _connect(url: str, have: int, timeout: float):
+    """Open `url` from byte `have` on, and sort the failures into final and curable ones."""
+    headers = {"User-Agent": "imbalkit"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in (408, 429) or error.code >= 500:
+            raise _Broken(f"the server answered {error.code} {error.reason}") from error
+        raise DownloadError(
+            f"{url}: the server answered {error.code} {error.reason}; check the address."
+        ) from error
+    except urllib.error.URLError as error:
+        if have:  # the network was there a moment ago
+            raise _Broken(f"the connection is lost ({error.reason})") from error
+        raise DownloadError(
+            f"{url}: cannot be reached ({error.reason}); check the address and the network."
+        ) from error
+    except (ValueError, http.client.InvalidURL) as error:
+        raise DownloadError(f"{url}: is not an address ({error}); check its spelling.") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Broken(f"the server did not answer ({error})") from error
+
+
+def _chunks(response) -> Iterator[bytes]:
+    try:
+        while chunk := response.read(CHUNK):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise _Broken(f"the connection broke ({error})") from error
+
+
+class _LiveLine:
+    """A line that rewrites itself; silent unless the messages are printed in a terminal."""
+
+    def __init__(self, show):
+        self.on = show is print and sys.stdout.isatty()
+        self.last = 0.0
+
+    def __call__(self, text: str) -> None:
+        if self.on and time.monotonic() - self.last > 0.2:
+            self.last = time.monotonic()
+            print(f"\r{text:<30}", end="", flush=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.on:
+            print(f"\r{'':<30}\r", end="", flush=True)
+
+
+def _extract(archive: Path, fresh: Path, files: dict[str, str], url: str) -> None:
+    """Copy the official files, and no other member, from the archive to the new folder `fresh`."""
+    fresh.mkdir()
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                if member.isfile() and path.parent.name == fresh.name and path.name in files:
+                    with tar.extractfile(member) as source, open(fresh / path.name, "wb") as file:
+                        shutil.copyfileobj(source, file)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DownloadError(
+            f"{url}: the archive is damaged or no archive at all; use the official one."
+        ) from error
+    if damaged := _damaged(fresh, files):
+        raise DownloadError(
+            f"{url}: in the archive {', '.join(damaged)} is absent or altered; "
+            "use the official one."
+        )
+
+
+def _move_in_place(fresh: Path, target: Path, files: dict[str, str]) -> None:
+    try:
+        fresh.rename(target)  # in one step, where nothing stands yet
+    except OSError:  # a damaged folder, or the whole one of another process that was faster
+        for file in _damaged(target, files):
+            os.replace(fresh / file, target / file)
+
+
+def _damaged(folder: Path, files: dict[str, str]) -> list[str]:
+    """The files that are absent from `folder` or have another checksum."""
+    return [file for file, md5 in files.items() if not check_integrity(str(folder / file), md5)]
+
+
+def _unwritable(path: Path, error: OSError) -> DownloadError:
+    return DownloadError(
+        f"{path}: cannot be written ({error.strerror or error}); "
+        "free some space or choose a folder that you may write to."
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,66 @@
+"""Small synthetic data for the tests, in the layouts of the real thing."""
+
+import hashlib
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from imbalkit.data.download import CIFAR
+
+CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
+LABEL_KEY = {"cifar10": "labels", "cifar100": "fine_labels"}
+
+
+def write_cifar(root: Path, name: str = "cifar10", per_class: int = 10, seed: int = 0) -> Path:
+    """Write noise images in the official layout of `name`, and return the folder of the data.
+
+    Training holds `per_class` images of each class (a multiple of 5 for CIFAR-10, which keeps them
+    in five files) and the test set one, in random order. The checksums are not the official ones:
+    see `accept_checksums`.
+    """
+    dataset, classes = CIFAR[name], CIFAR_CLASSES[name]
+    folder = Path(root) / dataset.base_folder
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(seed)
+
+    def write(file: str, labels: np.ndarray) -> None:
+        images = random.integers(0, 256, (len(labels), 3 * 32 * 32), dtype=np.uint8)
+        content = {"data": images, LABEL_KEY[name]: labels.tolist()}
+        (folder / file).write_bytes(pickle.dumps(content))
+
+    labels = random.permutation(np.repeat(np.arange(classes), per_class))
+    train_files = [file for file, _ in dataset.train_list]
+    for file, part in zip(train_files, np.split(labels, len(train_files)), strict=True):
+        write(file, part)
+    write(dataset.test_list[0][0], random.permutation(classes))
+    names = {dataset.meta["key"]: [f"class {c:02d}" for c in range(classes)]}
+    (folder / dataset.meta["filename"]).write_bytes(pickle.dumps(names))
+    return folder
+
+
+def accept_checksums(monkeypatch, folder: Path, name: str = "cifar10") -> None:
+    """Let torchvision, and so imbalkit, take the files in `folder` for the official ones."""
+    dataset = CIFAR[name]
+
+    def md5(file: str) -> str:
+        return md5_of(folder / file)
+
+    for listing in ("train_list", "test_list"):
+        files = [[file, md5(file)] for file, _ in getattr(dataset, listing)]
+        monkeypatch.setattr(dataset, listing, files)
+    monkeypatch.setattr(dataset, "meta", dataset.meta | {"md5": md5(dataset.meta["filename"])})
+
+
+def write_archive(folder: Path, archive: Path, skip: str = "") -> str:
+    """Pack `folder` as the official archive is packed, without the file `skip`; return the MD5."""
+    with tarfile.open(archive, "w:gz") as tar:
+        for path in sorted(folder.iterdir()):
+            if path.name != skip:
+                tar.add(path, arcname=f"{folder.name}/{path.name}")
+    return md5_of(archive)
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()

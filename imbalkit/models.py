@@ -20,14 +20,16 @@ class Classifier(nn.Module):
         return self.classifier(self.features(images))
 
 
-def plain_cnn(num_classes: int = 10, width: int = 32) -> Classifier:
-    """Three strided convolutions with ReLU and no normalisation: fast, weak, easy to break.
+def plain_cnn(num_classes: int = 10, width: int = 32, batchnorm: bool = False) -> Classifier:
+    """Three strided convolutions with ReLU: fast, weak, easy to break.
 
-    0.1 M parameters at width 32. The workhorse of lessons 01 and 02.
+    0.1 M parameters at width 32. The workhorse of lessons 00 to 02; with `batchnorm` a BatchNorm
+    stands behind each convolution, to show in lesson 02 what it changes.
     """
 
     def block(inputs, outputs):
-        return [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
+        norm = [nn.BatchNorm2d(outputs)] if batchnorm else []
+        return [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), *norm, nn.ReLU()]
 
     features = nn.Sequential(
         *block(3, width), *block(width, 2 * width), *block(2 * width, 4 * width),

@@ -18,13 +18,13 @@ class Progress:
     Text written to a file or a pipe gets no progress line at all.
     """
 
-    def __init__(self, total: int, unit: str = "batches"):
-        self.total, self.unit, self.done = total, unit, 0
+    def __init__(self, total: int, visible: bool = True):
+        self.total, self.done = total, 0
         self.started = self.shown = time.perf_counter()
         self.done_before = 0
         shell = get_ipython()
-        self.in_notebook = shell is not None and hasattr(shell, "kernel")
-        self.in_terminal = not self.in_notebook and sys.stdout.isatty()
+        self.in_notebook = visible and shell is not None and hasattr(shell, "kernel")
+        self.in_terminal = visible and shell is None and sys.stdout.isatty()
         self.handle = (
             display({"text/plain": ""}, raw=True, display_id=True) if self.in_notebook else None
         )
@@ -40,7 +40,7 @@ class Progress:
         if now - self.shown < SECONDS_BETWEEN_UPDATES:
             return
         self.shown = now
-        self._write(f"{note} · {self.done} of {self.total} {self.unit} · {self._left(now)} left")
+        self._write(f"{note} · {self.done} of {self.total} batches · {self._left(now)} left")
 
     def finish(self, result=None) -> None:
         """Replace the line by `result`, shown as a notebook shows any object."""

@@ -29,6 +29,7 @@ EVALUATION_BATCH = 1000
 class Lab:
     """What a lesson works with.
 
+    full: every training image of the source, as many of each class.
     train, validation: the long-tailed training images, one in ten of each class held back for
         validation (never fewer than one).
     test: the balanced test images. Look at them once, at the end.
@@ -39,6 +40,7 @@ class Lab:
 
     device: torch.device
     profile: Profile
+    full: ImageSet
     train: ImageSet
     validation: ImageSet
     test: ImageSet
@@ -94,4 +96,4 @@ def start(ratio: float = 100, data: str = "cifar10", subset_seed: int = 0, seed:
         f"data: {full.source}, long-tailed, ratio {ratio:g}, subset seed {subset_seed}\n"
         f"images: {len(train)} to train, {len(validation)} to validate, {len(test)} to test"
     )
-    return Lab(device, profile, train, validation, test, manifest, mean, std, augment)
+    return Lab(device, profile, full, train, validation, test, manifest, mean, std, augment)

@@ -121,6 +121,7 @@ def fit(
     checkpoint: str | Path | None = None,
     resume: bool = False,
     device: torch.device | None = None,
+    show_progress: bool = True,
 ) -> History:
     """Train `model` in place and return its History.
 
@@ -136,6 +137,7 @@ def fit(
     patience: stop after so many epochs without a better score.
     checkpoint: a file written after every epoch. With `resume` a training that was cut off goes
         on from it, with the same numbers as if it had never stopped.
+    show_progress: show a line with the time left, and the History's table at the end.
 
     Ctrl-C (or the notebook's stop button) ends training and keeps the best weights so far.
     Raises ValueError when the batches do not fit the model, and NonFiniteLossError.
@@ -153,7 +155,7 @@ def fit(
         history, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
         shares = [history.shares]
     done_before, started = history.seconds, time.perf_counter()
-    progress = Progress(steps)
+    progress = Progress(steps, visible=show_progress)
     progress.start_at(len(history.train) * len(train_batches))
 
     try:

@@ -16,6 +16,7 @@ from imbalkit.training import Tally, sgd, train_step
 META, CPU = torch.device("meta"), torch.device("cpu")
 NETS = {
     "plain_cnn": models.plain_cnn,
+    "plain_cnn with BatchNorm": lambda: models.plain_cnn(batchnorm=True),
     "small_net": models.small_net,
     "resnet8": lambda: models.resnet(8),
     "resnet32": lambda: models.resnet(32),

@@ -32,6 +32,12 @@ def test_width_acts():
         assert models.count_parameters(net(width=64)) > 3 * models.count_parameters(net(width=32))
 
 
+def test_batchnorm_adds_one_layer_behind_each_convolution():
+    layers = [type(m).__name__ for m in models.plain_cnn(batchnorm=True).features]
+    assert layers[:6] == ["Conv2d", "BatchNorm2d", "ReLU"] * 2
+    assert "BatchNorm2d" not in [type(m).__name__ for m in models.plain_cnn().features]
+
+
 def test_resnet_depth_counts_layers_with_weights():
     for depth in (8, 20, 32):
         weighted = [

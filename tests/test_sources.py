@@ -92,7 +92,7 @@ def test_a_pickle_with_a_wrong_checksum_is_never_opened(monkeypatch, tmp_path):
     accept_checksums(monkeypatch, folder)
     (folder / "data_batch_3").write_bytes(pickle.dumps(Bomb()))
     monkeypatch.setenv("IMBALKIT_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"corrupt: a file is absent.*delete that folder"):
+    with pytest.raises(ValueError, match=r"corrupt: a file is absent.*fetch_data"):
         find_data()
     assert not (tmp_path / "exploded").exists()
     pickle.loads((folder / "data_batch_3").read_bytes())

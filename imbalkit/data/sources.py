@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torchvision.datasets import CIFAR10, CIFAR100, ImageFolder
+from torchvision.datasets import ImageFolder
 from torchvision.datasets.utils import check_integrity
 
-from imbalkit.data.download import DownloadError, fetch_cifar
+from imbalkit.data.download import CIFAR, DownloadError, fetch_cifar, official_files
 from imbalkit.data.embedded import embedded_digits
 from imbalkit.data.images import ImageSet
-
-CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
 def data_folders() -> list[Path]:
@@ -70,16 +68,10 @@ def cifar_state(root: Path, name: str) -> str:
 
     "corrupt" means that some files are there and one is absent or has a wrong checksum.
     """
-    dataset = CIFAR[name]
-    folder = Path(root) / dataset.base_folder
-    files = [
-        *dataset.train_list,
-        *dataset.test_list,
-        [dataset.meta["filename"], dataset.meta["md5"]],
-    ]
-    if not any((folder / file).is_file() for file, _ in files):
+    folder, files = Path(root) / CIFAR[name].base_folder, official_files(name)
+    if not any((folder / file).is_file() for file in files):
         return "missing"
-    good = all(check_integrity(str(folder / file), md5) for file, md5 in files)
+    good = all(check_integrity(str(folder / file), md5) for file, md5 in files.items())
     return "ready" if good else "corrupt"
 
 
@@ -94,7 +86,7 @@ def load_cifar(root: Path, name: str = "cifar10"):
     if state != "ready":
         raise ValueError(
             f"{Path(root) / dataset.base_folder} is {state}: a file is absent or its checksum is "
-            "wrong; delete that folder and run 'python data_scripts/fetch_data.py' again."
+            "wrong; run 'python data_scripts/fetch_data.py', which replaces what is damaged."
         )
     title = name.upper().replace("CIFAR", "CIFAR-")
     parts = []

@@ -44,6 +44,12 @@ def to_device(images: torch.Tensor, device: torch.device) -> torch.Tensor:
     return images.to(device, memory_format=memory_format(device), non_blocking=True)
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done its work; whoever times a GPU must ask for that."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def random_state() -> dict:
     """The state of torch's random generators on every device, as tensors."""
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []

@@ -1,0 +1,58 @@
+"""The benchmark runs and reports every figure. How fast things are is no matter of a test."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+MODELS = {"plain CNN", "small BatchNorm net", "ResNet-32"}
+WAYS = {"bare step", "fit", "usual loop"}
+
+
+def test_quick_benchmark_prints_tables_and_writes_json(tmp_path):
+    output = tmp_path / "new folder" / "figures.json"
+    result = subprocess.run(
+        [sys.executable, FOLDER / "run.py", "--quick", "--output", output],
+        env=os.environ | {"IMBALKIT_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(output.read_text(encoding="utf-8"))
+
+    assert {"torch", "torchvision", "imbalkit", "python"} <= set(figures["versions"])
+    assert all(figures[key] for key in ("date", "device", "threads", "system", "data", "seconds"))
+    assert set(figures["speed"]) == MODELS
+    for name, speed in figures["speed"].items():
+        assert name in result.stdout
+        assert set(speed["images per second"]) == WAYS
+        ratios = [speed["fit / bare step"], speed["fit / usual loop"]]
+        for spread in ratios + list(speed["images per second"].values()):
+            assert 0 < spread["min"] <= spread["median"] <= spread["max"]
+    assert [(row["images"], row["classes"]) for row in figures["growth"]] == [
+        (256, 3), (512, 3), (512, 10),
+    ]  # fmt: skip
+    assert all(row["ms per step"]["min"] > 0 for row in figures["growth"])
+    memory = figures["peak memory in MB"]
+    if sys.platform == "linux":
+        assert 50 < memory["import torch alone"] < memory["plain CNN"]
+    else:
+        assert set(memory.values()) == {None}
+
+
+def test_memory_of_the_process_that_asks_is_not_counted():
+    def peak():
+        command = [sys.executable, FOLDER / "memory.py"]
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+        return json.loads(result.stdout)
+
+    small = peak()
+    if small is None:
+        pytest.skip("peak memory is measured on Linux only")
+    held = bytearray(b"x") * 1_000_000_000
+    assert abs(peak() - small) < len(held) / 1e6 / 10

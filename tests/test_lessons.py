@@ -1,0 +1,56 @@
+"""What a notebook shows is what the package has: its from-scratch cells, taken out of the page and
+compared with the package on random input."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imbalkit import metrics
+from imbalkit.data import channel_statistics
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+
+
+def from_scratch(lesson):
+    """The names that the cells tagged `from-scratch` of a lesson define."""
+    (path,) = NOTEBOOKS.glob(f"{lesson}_*.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    sources = [c.source for c in cells if "from-scratch" in c.metadata.get("tags", [])]
+    assert sources, f"{path.name} has no from-scratch cell"
+    names = {}
+    exec("\n".join(sources), names)
+    return names
+
+
+@settings(deadline=None)
+@given(st.integers(2, 12), st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_recall_and_macro_f1_of_lesson_01(classes, images, seed):
+    random = np.random.default_rng(seed)
+    labels = torch.from_numpy(random.integers(0, classes, images))
+    predictions = torch.from_numpy(random.integers(0, classes, images))
+    recalls, macro_f1 = from_scratch("01")["recall_and_macro_f1"](labels, predictions, classes)
+    expected = metrics.summary(metrics.confusion(labels, predictions, classes))
+    assert recalls == pytest.approx(expected["recall"])
+    assert macro_f1 == pytest.approx(expected["macro_f1"])
+
+
+@pytest.mark.parametrize("images", [1, 999, 2500])
+def test_one_pass_statistics_of_lesson_02(images):
+    random = torch.randint(0, 256, (images, 8, 8, 3), dtype=torch.uint8)
+    mean, std = from_scratch("02")["one_pass_statistics"](random)
+    expected = channel_statistics(random)
+    assert mean.tolist() == pytest.approx(expected[0])
+    assert std.tolist() == pytest.approx(expected[1])
+
+
+def test_a_from_scratch_version_has_at_most_15_lines():
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if "from-scratch" in cell.metadata.get("tags", []):
+                lines = [line for line in cell.source.splitlines() if line.strip()]
+                assert len(lines) <= 15, f"{path.name}: {lines[0]}"

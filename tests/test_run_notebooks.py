@@ -70,6 +70,16 @@ def test_output_folder_leaves_the_lesson_and_other_timings_alone(tmp_path):
     assert merged["01_lesson.ipynb"] == {"seconds": 5}
 
 
+def test_another_seed_acts_on_a_copy_alone(tmp_path):
+    path = tmp_path / "01_lesson.ipynb"
+    write_notebook(path, "import torch", "torch.manual_seed(0)\ntorch.initial_seed()")
+    assert run_tool("--output", tmp_path / "out", "--seed", "7", path).returncode == 0
+    copy = nbformat.read(tmp_path / "out" / path.name, as_version=4)
+    assert copy.cells[2].outputs[0].data["text/plain"] == "7"
+    assert "manual_seed(0)" in path.read_text()
+    assert run_tool("--in-place", "--seed", "7", path).returncode == 2
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

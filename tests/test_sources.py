@@ -76,6 +76,13 @@ def test_the_download_can_be_refused(monkeypatch, how):
     assert train.source == "embedded digits train"
 
 
+def test_a_wrong_imbalkit_data_is_said(monkeypatch, tmp_path, no_network):
+    monkeypatch.setenv("IMBALKIT_DATA", str(tmp_path / "typo"))
+    said = []
+    find_data(show=said.append)
+    assert "typo, and cifar10 is not there; check the path" in said[0]
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="no data set 'mnist'; choose one of cifar10, cifar100"):
         find_data("mnist")

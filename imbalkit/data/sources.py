@@ -50,6 +50,8 @@ def find_data(name: str = "cifar10", download: bool = True, show=print):
     for root in data_folders():
         if cifar_state(root, name) != "missing":
             return load_cifar(root, name)
+    if named := os.environ.get("IMBALKIT_DATA"):
+        show(f"IMBALKIT_DATA is {named}, and {name} is not there; check the path.")
     if download and not os.environ.get("IMBALKIT_OFFLINE"):
         try:
             fetch_cifar(name, cache_folder(), show=show)

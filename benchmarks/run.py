@@ -59,7 +59,7 @@ class Size:
     """
 
     seconds: float = 2.0
-    rounds: int = 11
+    rounds: int = 9
     growth_rounds: int = 3
     images: tuple[int, ...] = (5_000, 20_000, 50_000)
     classes: tuple[int, ...] = (10, 100, 1_000)

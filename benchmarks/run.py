@@ -58,8 +58,8 @@ class Size:
     memory_models: trained for their peak memory, on `memory_images` images (None: all).
     """
 
-    seconds: float = 2.0
-    rounds: int = 9
+    seconds: float = 4.0
+    rounds: int = 7
     growth_rounds: int = 3
     images: tuple[int, ...] = (5_000, 20_000, 50_000)
     classes: tuple[int, ...] = (10, 100, 1_000)

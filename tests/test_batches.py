@@ -78,6 +78,16 @@ def test_one_seed_repeats_order_and_augmentation(tiny_set):
     assert run().equal(run())
 
 
+def test_evaluating_does_not_change_the_training_that_follows(tiny_set):
+    def draw(evaluate_first):
+        torch.manual_seed(3)
+        if evaluate_first:
+            list(Batches(tiny_set, 16, mean=MEAN, std=STD, device=CPU))
+        return next(iter(Batches(numbered(50), 16, shuffle=True, **PLAIN)))[1]
+
+    assert draw(evaluate_first=True).equal(draw(evaluate_first=False))
+
+
 @pytest.mark.parametrize(
     "sampler",
     [

@@ -84,7 +84,8 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": language})
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
+        for left_over in ("execution", "lines_to_next_cell"):
+            cell.metadata.pop(left_over, None)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,7 +25,7 @@ class Batches:
         class, and they may mix images.
     mean, std: one number a channel, in units of [0, 1] pixels; `channel_statistics` finds them.
 
-    Each pass draws its seed from torch's global generator, as torch's own samplers do: one
+    Each random pass draws its seed from torch's global generator, as torch's own samplers do: one
     ``torch.manual_seed`` repeats a whole training.
     """
 
@@ -66,7 +66,8 @@ class Batches:
     def __iter__(self):
         generator = self._generator()
         for indices in self._order(generator).split(self.batch_size):
-            images = self.images[indices].permute(0, 3, 1, 2)  # a view: NHWC is channels_last
+            images = self.images.index_select(0, indices)
+            images = images.permute(0, 3, 1, 2)  # a view: NHWC is channels_last
             targets = self.labels[indices]
             for function in self.augment:
                 images, targets = function(images, targets, generator)
@@ -74,6 +75,8 @@ class Batches:
             yield images.contiguous(memory_format=memory_format(self.device)), targets
 
     def _generator(self) -> torch.Generator | None:
+        if not (self.shuffle or self.augment):
+            return None  # evaluating a model must not change the training that follows
         seed = int(torch.empty((), dtype=torch.int64).random_())
         if self.device.type == "meta":  # has shapes but no numbers, so nothing to draw
             return None
@@ -114,12 +117,15 @@ class RandomCrop:
         self.padding = padding
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
-        n, _, height, width = images.shape
+        n, channels, height, width = images.shape
         rows = self._shifted(n, height, images.device, generator)
         columns = self._shifted(n, width, images.device, generator)
-        pixels = images.permute(0, 2, 3, 1)
-        first = torch.arange(n, device=images.device).view(n, 1, 1)
-        return pixels[first, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2), targets
+        first = torch.arange(n, device=images.device).view(n, 1, 1) * height
+        source = (first + rows[:, :, None]) * width + columns[:, None, :]  # (N, H, W)
+        pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
+        # index_select copies whole pixels: three times as fast as pixels[source].
+        cropped = pixels.index_select(0, source.flatten()).view(n, height, width, channels)
+        return cropped.permute(0, 3, 1, 2), targets
 
     def _shifted(self, n: int, size: int, device: torch.device, generator) -> Tensor:
         """For each of n images the source line of each of `size` lines: (n, size)."""

@@ -94,7 +94,7 @@ def fetch_cifar(
     target = Path(root) / dataset.base_folder
     files = official_files(name)
     try:
-        if not _damaged(target, files):
+        if not damaged_files(target, files):
             return target
         Path(root).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary:
@@ -234,7 +234,7 @@ def _extract(archive: Path, fresh: Path, files: dict[str, str], url: str) -> Non
         raise DownloadError(
             f"{url}: the archive is damaged or no archive at all; use the official one."
         ) from error
-    if damaged := _damaged(fresh, files):
+    if damaged := damaged_files(fresh, files):
         raise DownloadError(
             f"{url}: in the archive {', '.join(damaged)} is absent or altered; "
             "use the official one."
@@ -245,11 +245,11 @@ def _move_in_place(fresh: Path, target: Path, files: dict[str, str]) -> None:
     try:
         fresh.rename(target)  # in one step, where nothing stands yet
     except OSError:  # a damaged folder, or the whole one of another process that was faster
-        for file in _damaged(target, files):
+        for file in damaged_files(target, files):
             os.replace(fresh / file, target / file)
 
 
-def _damaged(folder: Path, files: dict[str, str]) -> list[str]:
+def damaged_files(folder: Path, files: dict[str, str]) -> list[str]:
     """The files that are absent from `folder` or have another checksum."""
     return [file for file, md5 in files.items() if not check_integrity(str(folder / file), md5)]
 

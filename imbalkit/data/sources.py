@@ -8,9 +8,14 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.datasets import ImageFolder
-from torchvision.datasets.utils import check_integrity
 
-from imbalkit.data.download import CIFAR, DownloadError, fetch_cifar, official_files
+from imbalkit.data.download import (
+    CIFAR,
+    DownloadError,
+    damaged_files,
+    fetch_cifar,
+    official_files,
+)
 from imbalkit.data.embedded import embedded_digits
 from imbalkit.data.images import ImageSet
 
@@ -48,7 +53,7 @@ def find_data(name: str = "cifar10", download: bool = True, show=print):
         known = ", ".join([*CIFAR, "embedded"])
         raise ValueError(f"there is no data set '{name}'; choose one of {known}.")
     for root in data_folders():
-        if cifar_state(root, name) != "missing":
+        if _is_there(root, name):
             return load_cifar(root, name)
     if named := os.environ.get("IMBALKIT_DATA"):
         show(f"IMBALKIT_DATA is {named}, and {name} is not there; check the path.")
@@ -70,30 +75,36 @@ def cifar_state(root: Path, name: str) -> str:
 
     "corrupt" means that some files are there and one is absent or has a wrong checksum.
     """
-    folder, files = Path(root) / CIFAR[name].base_folder, official_files(name)
-    if not any((folder / file).is_file() for file in files):
+    if not _is_there(root, name):
         return "missing"
-    good = all(check_integrity(str(folder / file), md5) for file, md5 in files.items())
-    return "ready" if good else "corrupt"
+    folder = Path(root) / CIFAR[name].base_folder
+    return "corrupt" if damaged_files(folder, official_files(name)) else "ready"
+
+
+def _is_there(root: Path, name: str) -> bool:
+    """Is any file of `name` under `root`? Quick: nothing is read."""
+    folder = Path(root) / CIFAR[name].base_folder
+    return any((folder / file).is_file() for file in official_files(name))
 
 
 def load_cifar(root: Path, name: str = "cifar10"):
     """Return ``(train, test)`` ImageSets from the official python files under `root`.
 
-    The files are pickles, and unpickling runs code, so nothing is opened before every checksum
-    is right. Raises ValueError when a file is absent or damaged.
+    The files are pickles, and unpickling runs code: torchvision opens none whose checksum is
+    wrong. Raises ValueError when a file is absent or damaged.
     """
     dataset = CIFAR[name]
-    state = cifar_state(root, name)
-    if state != "ready":
-        raise ValueError(
-            f"{Path(root) / dataset.base_folder} is {state}: a file is absent or its checksum is "
-            "wrong; run 'python data_scripts/fetch_data.py', which replaces what is damaged."
-        )
     title = name.upper().replace("CIFAR", "CIFAR-")
     parts = []
     for train in (True, False):
-        raw = dataset(root, train=train, download=False)
+        try:
+            raw = dataset(root, train=train, download=False)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{Path(root) / dataset.base_folder} is {cifar_state(root, name)}: a file is "
+                "absent or its checksum is wrong; run 'python data_scripts/fetch_data.py', which "
+                "replaces what is damaged."
+            ) from error
         images, labels = torch.from_numpy(raw.data), torch.tensor(raw.targets)
         parts.append(
             ImageSet(images, labels, tuple(raw.classes), f"{title} {'train' if train else 'test'}")

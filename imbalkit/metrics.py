@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from imbalkit.counts import check_counts, describe_array, to_numpy
+
 EMPTY_GROUP = "no class in this group"
 # More than MANY training images, fewer than FEW: the limits of Kang et al. 2020.
 MANY, FEW = 100, 20
@@ -114,7 +116,7 @@ def recall_of(classes):
     Raises:
         ValueError: no class given, or, once called, a class that the matrix does not have.
     """
-    chosen = _numpy(classes).ravel()
+    chosen = to_numpy(classes).ravel()
     if chosen.size == 0:
         raise ValueError(f"recall_of got {EMPTY_GROUP}; name at least one class number.")
 
@@ -155,7 +157,7 @@ def group_recall(recall, train_counts, many=MANY, few=FEW):
     Raises:
         ValueError: the two lengths differ.
     """
-    recall = _numpy(recall)
+    recall = to_numpy(recall)
     members = groups(train_counts, many, few)
     _check_length(recall, sum(map(len, members.values())), "recall", "train_counts")
     return {name: float(recall[m].mean()) if len(m) else None for name, m in members.items()}
@@ -379,24 +381,9 @@ def report(labels, logits, train_counts, classes):
 # ---- checks: bad input is answered in one sentence ----
 
 
-def check_counts(counts):
-    """Return image counts per class as int64 (C,), or say what is wrong with them."""
-    counts = _numpy(counts)
-    if counts.ndim != 1 or counts.size == 0 or not np.issubdtype(counts.dtype, np.integer):
-        raise ValueError(
-            f"counts must be one whole number per class, got {_describe(counts)}; "
-            "count the labels, for example with numpy.bincount."
-        )
-    if counts.min() < 0 or counts.sum() == 0:
-        raise ValueError(
-            "counts must be 0 or more with at least one image in all; count the labels again."
-        )
-    return counts.astype(np.int64)
-
-
 def check_shares(shares):
     """Return shares as float64 (..., C) whose rows sum to 1, or say that they do not."""
-    shares = _numpy(shares).astype(np.float64)
+    shares = to_numpy(shares).astype(np.float64)
     # A NaN makes the comparisons false, so it is caught here too.
     if not (shares.size and np.all(shares >= 0) and np.allclose(shares.sum(-1), 1, atol=1e-3)):
         raise ValueError(
@@ -406,25 +393,13 @@ def check_shares(shares):
     return shares
 
 
-def _numpy(values):
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        # numpy has no bfloat16, which is what autocast gives.
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    return np.asarray(values)
-
-
-def _describe(array):
-    return f"{array.dtype} of shape {array.shape}"
-
-
 def _class_numbers(values, name, num_classes):
-    values = _numpy(values)
+    values = to_numpy(values)
     if values.size == 0:
         raise ValueError(f"{name} are empty; give at least one.")
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(
-            f"{name} must be whole class numbers of shape (N,), got {_describe(values)}; "
+            f"{name} must be whole class numbers of shape (N,), got {describe_array(values)}; "
             "take argmax(1) of logits or one-hot rows."
         )
     wrong = np.flatnonzero((values < 0) | (values >= num_classes))
@@ -452,10 +427,10 @@ def _check_length(values, expected, name, reference):
 
 
 def _check_logits(logits, labels):
-    logits = _numpy(logits)
+    logits = to_numpy(logits)
     if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
         raise ValueError(
-            f"logits must be floats of shape (N, C), got {_describe(logits)}; "
+            f"logits must be floats of shape (N, C), got {describe_array(logits)}; "
             "give the model's output before argmax."
         )
     labels = _class_numbers(labels, "labels", logits.shape[1])
@@ -470,12 +445,12 @@ def _check_logits(logits, labels):
 
 
 def _check_confusion(confusion):
-    cells = _numpy(confusion)
+    cells = to_numpy(confusion)
     square = cells.ndim == 2 and cells.shape[0] == cells.shape[1]
     if not square or not np.issubdtype(cells.dtype, np.integer):
         raise ValueError(
-            f"A confusion matrix must be whole numbers of shape (C, C), got {_describe(cells)}; "
-            "make it with metrics.confusion."
+            "A confusion matrix must be whole numbers of shape (C, C), got "
+            f"{describe_array(cells)}; make it with metrics.confusion."
         )
     if cells.min(initial=0) < 0 or cells.sum() == 0:
         raise ValueError(

@@ -1,6 +1,9 @@
 """Small networks for 32x32 images. Each has `features` (images to vectors) and `classifier`
 (vectors to logits), so that a lesson can train, freeze or replace either half."""
 
+import copy
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -113,9 +116,64 @@ def resnet(depth: int = 32, num_classes: int = 10) -> Classifier:
     return Classifier(features, 64, num_classes)
 
 
+class CosineClassifier(nn.Module):
+    """Logits are cosines between the features and one vector per class: no class can win by a
+    long vector or a bias.
+
+    Features (N, width) to cosines (N, C), from -1 to 1. A loss has to multiply them by a scale, as
+    `imbalkit.losses.LDAMLoss` does. Derived in lesson 09.
+    """
+
+    def __init__(self, width: int, num_classes: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, width))
+        nn.init.kaiming_uniform_(self.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(F.normalize(features), F.normalize(self.weight))
+
+
+class ScaledClassifier(nn.Module):
+    """A fixed linear classifier whose logits are multiplied by one learnable factor per class.
+
+    Features (N, width) to logits (N, C). Derived in lesson 06.
+    """
+
+    def __init__(self, classifier: nn.Linear):
+        super().__init__()
+        self.classifier = copy.deepcopy(classifier).requires_grad_(False)
+        self.scale = nn.Parameter(torch.ones_like(classifier.weight[:, 0]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.classifier(features) * self.scale
+
+    def folded(self) -> nn.Linear:
+        """The linear classifier that gives the same logits."""
+        return rescaled(self.classifier, self.scale)
+
+
+def rescaled(classifier: nn.Linear, scale: Tensor) -> nn.Linear:
+    """A copy of a linear classifier with each class's logit multiplied by its entry of `scale`."""
+    result = copy.deepcopy(classifier).requires_grad_(True)
+    with torch.no_grad():
+        result.weight *= scale[:, None]
+        if result.bias is not None:
+            result.bias *= scale
+    return result
+
+
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable numbers in the model."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-__all__ = ["Classifier", "count_parameters", "plain_cnn", "resnet", "small_net"]
+__all__ = [
+    "Classifier",
+    "CosineClassifier",
+    "ScaledClassifier",
+    "count_parameters",
+    "plain_cnn",
+    "rescaled",
+    "resnet",
+    "small_net",
+]

@@ -17,7 +17,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from PIL import Image
 
-from imbalkit.metrics import check_counts, check_shares
+from imbalkit.counts import check_counts
+from imbalkit.metrics import check_shares
 
 WIDTH = 8  # inches
 DPI = 100  # 800 pixels wide: sharp enough to read, light enough for a saved notebook
@@ -149,6 +150,39 @@ def recall_by_count(series, counts, classes, ax=None):
     return ax
 
 
+def weights_by_count(series, counts, classes, ax=None):
+    """Class weights, from the class with most training images to the rarest, on a log axis.
+
+    The line at 1 is the weight without weighting.
+
+    Args:
+        series: ``{"label": weights}``, each weights (C,), positive.
+        counts: training images of each class, integers (C,).
+        classes: C names.
+
+    Returns:
+        the Axes.
+    """
+    counts = _counts(counts, classes)
+    order = _most_first(counts)
+    ax = _axes(ax, 3.6)
+    for weights, style in _lines(series):
+        if len(weights) != len(counts) or not np.all(weights > 0):
+            raise ValueError(
+                f"The weights of {style['label']!r} must be {len(counts)} positive numbers, one "
+                "per class; take them from imbalkit.weights."
+            )
+        ax.plot(weights[order], markevery=max(1, len(order) // 20), **style)
+    ax.axhline(1, color="0.5", linewidth=1)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_ylabel("weight")
+    _class_ticks(ax, _names_with_counts([classes[i] for i in order], counts[order]))
+    ax.set_xlabel("class (training images)")
+    _legend(ax)
+    return ax
+
+
 def confusion_heatmap(confusion, classes, ax=None):
     """Where the images of each true class (row) end up, as shares of the row.
 
@@ -239,6 +273,40 @@ def prediction_stream(shares, classes, counts, ax=None):
     listed = range(len(order))[:: _name_step(len(order), most=12)][::-1]
     handles = [Patch(color=colours[i], label=classes[order[i]]) for i in listed]
     _legend(ax, handles=handles, title="predicted class\n(right bar: training labels)")
+    return ax
+
+
+def batch_composition(shares, counts, classes, ax=None):
+    """What a batch is made of: one bar per way of sampling, its parts the classes.
+
+    Stacked from most training images (left, dark) to fewest (right, light). Derived in lesson 05.
+
+    Args:
+        shares: ``{"label": shares}``, each floats (C,) that sum to 1.
+        counts: training images of each class, integers (C,).
+        classes: C names.
+
+    Returns:
+        the Axes.
+    """
+    counts = _counts(counts, classes)
+    order = _most_first(counts)
+    colours = plt.colormaps["viridis"](np.linspace(0, 1, len(order)))
+    values = check_shares(np.array([np.asarray(one) for one in shares.values()]))
+    if values.shape[1] != len(counts):
+        raise ValueError(
+            f"shares must have {len(counts)} numbers, one per class, got {values.shape[1]}."
+        )
+    ax = _axes(ax, 1.2 + 0.5 * len(values))
+    left = np.zeros(len(values))
+    for colour, column in zip(colours, order, strict=True):
+        ax.barh(list(shares), values[:, column], left=left, color=colour, edgecolor="white")
+        left += values[:, column]
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="share of the images in a batch")
+    ax.grid(False)
+    listed = range(0, len(order), _name_step(len(order), most=12))
+    _legend(ax, handles=[Patch(color=colours[i], label=classes[order[i]]) for i in listed])
     return ax
 
 

@@ -127,7 +127,8 @@ def fit(
 
     train_batches: any iterable with a length that yields ``(images, targets)`` anew on each pass:
         `Batches`, a DataLoader, a list.
-    loss_fn: ``(logits float32 (N, C), targets) -> scalar``.
+    model: gives logits (N, C), or in training mode a tuple that starts with them.
+    loss_fn: ``(logits float32 (N, C), targets) -> scalar``; it gets the tuple where there is one.
     schedule: maps the share of training done, 0..1, to a factor on the learning rate; it is asked
         before every step.
     val_batches: evaluated after each epoch. The model ends with the weights of the epoch that
@@ -145,6 +146,8 @@ def fit(
     check_arguments(train_batches, epochs, val_batches, monitor, patience, checkpoint, resume)
     device = device or pick_device()
     model.to(device, memory_format=memory_format(device))
+    if isinstance(loss_fn, nn.Module):
+        loss_fn.to(device)  # with its class weights
     optimizer = optimizer or sgd(model)
     steps = epochs * len(train_batches)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -200,15 +203,23 @@ def train_step(model, loss_fn, optimizer, images, targets, device):
     """One step of gradient descent. Returns loss, logits and targets, detached, on the device."""
     images = to_device(images, device)
     with autocast(device):
-        logits = model(images)
+        outputs = model(images)
+    outputs = to_float32(outputs)  # losses are sums of small differences: never in bfloat16
+    logits = outputs if isinstance(outputs, Tensor) else outputs[0]
     check_targets(logits, targets)
     targets = targets.to(device, non_blocking=True)
-    logits = logits.float()  # losses are sums of small differences: never in bfloat16
-    loss = loss_fn(logits, targets)
+    loss = loss_fn(outputs, targets)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
     return loss.detach(), logits.detach(), targets
+
+
+def to_float32(outputs):
+    """The floating-point tensors of a model's output, or of each of its outputs, as float32."""
+    if isinstance(outputs, Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    return tuple(to_float32(output) for output in outputs)
 
 
 class Tally:

@@ -4,12 +4,14 @@ python tools/run_notebooks.py --output build/course           copies, the lesson
 python tools/run_notebooks.py --in-place --timings notebooks/timings.json [NOTEBOOK ...]
 python tools/run_notebooks.py --write-readme                  the lesson table from those timings
 python tools/run_notebooks.py --output build/seed1 --seed 1   do the claims hold for another seed?
+python tools/run_notebooks.py --seeds notebooks/seeds.json    for seeds 0, 1, 2; and keep the tables
 
 A notebook whose cell fails is not saved: the run stops, names the cell and exits with 1.
 """
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,6 +19,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell
 
 from imbalkit.device import describe, pick_device
 from imbalkit.files import atomic_path
@@ -26,6 +29,15 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
 START, END = "<!-- lessons:start -->", "<!-- lessons:end -->"
+SEEDS = [0, 1, 2]
+COMPARISON = re.compile(r"^comparison\b.* = ", re.MULTILINE)
+# Run after the last cell of a lesson. Four digits: more would only differ between machines.
+READ_COMPARISON = """
+import json
+json_table = json.loads(comparison.round(4).to_json(orient="split"))
+data = f"{lab.full.source}, {lab.profile.name} profile"
+print(json.dumps({"data": data, "table": json_table}))
+"""
 
 
 class LessonFailed(Exception):
@@ -33,17 +45,20 @@ class LessonFailed(Exception):
 
 
 def execute(
-    path: Path, cell_timeout: int, seed: int
+    path: Path, cell_timeout: int, seed: int = 0, last_cell: str | None = None
 ) -> tuple[nbformat.NotebookNode, dict[int, float]]:
     """Run a notebook; return it with its new outputs, and the seconds of each code cell.
 
-    A `seed` other than 0 stands in for 0 wherever the lesson seeds torch. The seconds are keyed by
-    execution count, the number that stands beside the cell.
+    A `seed` other than 0 stands in for 0 wherever the lesson seeds torch. `last_cell` is code to
+    run at the end. The seconds are keyed by execution count, the number that stands beside the
+    cell.
     Raises LessonFailed.
     """
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         cell.source = cell.source.replace("manual_seed(0)", f"manual_seed({seed})")
+    if last_cell:
+        notebook.cells.append(new_code_cell(last_cell))
     started: dict[int, float] = {}
     seconds: dict[int, float] = {}
 
@@ -120,6 +135,28 @@ def run(
         write_text(timings, json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
 
 
+def compares(path: Path) -> bool:
+    """Does the lesson keep a table `comparison` of its methods?"""
+    cells = nbformat.read(path, as_version=4).cells
+    return any(c.cell_type == "code" and COMPARISON.search(c.source) for c in cells)
+
+
+def repeat(path: Path, results: Path, cell_timeout: int, seeds: list[int]) -> None:
+    """Execute one notebook for each seed, claims included, and note its table `comparison`."""
+    for seed in seeds:
+        print(f"{path.name}, seed {seed}", end=" ", flush=True)
+        notebook, seconds = execute(path, cell_timeout, seed, READ_COMPARISON)
+        found = json.loads(notebook.cells[-1].outputs[0].text)
+        print(f"{sum(seconds.values()) / 60:.1f} min, all claims hold", flush=True)
+        measured = read_timings(results)
+        entry = measured.get(path.name, {})
+        if entry.get("data") != found["data"]:
+            entry = {"data": found["data"], "seeds": {}}  # do not mix two sources
+        entry["seeds"] = dict(sorted((entry["seeds"] | {str(seed): found["table"]}).items()))
+        merged = dict(sorted((measured | {path.name: entry}).items()))
+        write_text(results, json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+
+
 def lessons_table() -> str:
     """The lessons with their measured minutes, as a Markdown table."""
     timings = read_timings(NOTEBOOKS / "timings.json")
@@ -152,6 +189,7 @@ def main() -> int:
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--in-place", action="store_true", help="save over the lesson itself")
     action.add_argument("--output", type=Path, metavar="DIR", help="save in this folder")
+    action.add_argument("--seeds", type=Path, metavar="FILE", help="tables of three seeds")
     action.add_argument("--lessons-table", action="store_true", help="print the lesson table")
     action.add_argument("--check-readme", action="store_true", help="is the README's table true?")
     action.add_argument("--write-readme", action="store_true", help="bring it up to date")
@@ -172,8 +210,13 @@ def main() -> int:
             print("The README's lesson table is out of date: run `make notebooks`.")
             return 1
     else:
+        paths = args.notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
         try:
-            for path in args.notebooks or sorted(NOTEBOOKS.glob("*.ipynb")):
+            for path in paths:
+                if args.seeds:
+                    if compares(path):
+                        repeat(path, args.seeds, args.cell_timeout, SEEDS)
+                    continue
                 destination = args.output / path.name if args.output else path
                 run(path, destination, args.cell_timeout, args.timings, args.seed)
         except LessonFailed as failure:

@@ -1,0 +1,44 @@
+"""Images per class, checked. Everything that looks at class frequencies starts here."""
+
+import numpy as np
+import torch
+
+
+def to_numpy(values) -> np.ndarray:
+    """A list, array or tensor (on any device, of any dtype) as a numpy array."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        # numpy has no bfloat16, which is what autocast gives.
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return np.asarray(values)
+
+
+def describe_array(array: np.ndarray) -> str:
+    """ "int64 of shape (10,)", for error messages."""
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def check_counts(counts) -> np.ndarray:
+    """Return image counts per class as int64 (C,), or say what is wrong with them."""
+    counts = to_numpy(counts)
+    if counts.ndim != 1 or counts.size == 0 or not np.issubdtype(counts.dtype, np.integer):
+        raise ValueError(
+            f"counts must be one whole number per class, got {describe_array(counts)}; "
+            "count the labels, for example with numpy.bincount."
+        )
+    if counts.min() < 0 or counts.sum() == 0:
+        raise ValueError(
+            "counts must be 0 or more with at least one image in all; count the labels again."
+        )
+    return counts.astype(np.int64)
+
+
+def check_no_empty_class(counts, what: str) -> np.ndarray:
+    """As `check_counts`, and every class needs an image; `what` cannot be made without it."""
+    counts = check_counts(counts)
+    if counts.min() == 0:
+        raise ValueError(
+            f"class {counts.argmin()} has no training image, so it has no {what}; drop the class "
+            "or add images."
+        )
+    return counts

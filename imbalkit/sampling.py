@@ -1,0 +1,183 @@
+"""Which images an epoch shows, and how often. Derived in lesson 05.
+
+Two ways to change the mix of classes. `weighted_sampler` and `ProgressiveSampler` draw images at
+random so that the classes come in given shares. `CountSampler` takes a given number of images of
+each class, without repeating one before all others of its class were taken.
+
+All are torch samplers, for a `DataLoader(sampler=...)` or for `Batches(sampler=...)`. They draw
+anew for every epoch from torch's global generator, so that ``torch.manual_seed`` repeats a whole
+training; with a generator of their own they repeat whatever else happens.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler, WeightedRandomSampler
+
+from imbalkit.counts import check_counts, to_numpy
+
+
+def class_shares(counts, power: float = 0.0) -> Tensor:
+    """The share q_c of each class in a batch, in proportion to n_c^power: float64 (C,).
+
+    power: 1 draws images as they are, 1/2 is square-root sampling, 0 class-balanced sampling.
+    A class without an image has the share 0.
+
+    Kang et al. 2020, "Decoupling representation and classifier", equation 1. Derived in lesson 05.
+    """
+    counts = torch.from_numpy(check_counts(counts)).double()
+    shares = torch.where(counts > 0, counts**power, 0.0)
+    return shares / shares.sum()
+
+
+def image_weights(labels, shares) -> Tensor:
+    """One weight per image, q_c / n_c, so that the classes are drawn in the shares q: float64 (N,).
+
+    labels: class of each image of the set that is sampled, integers (N,). For a `Subset` these
+        are the labels of the subset, not those of its parent.
+    shares: one number q_c per class, floats (C,), 0 or more.
+
+    Raises ValueError for a class that has a share and no image. Derived in lesson 05.
+    """
+    labels, shares = as_labels(labels), torch.as_tensor(to_numpy(shares)).double()
+    counts = torch.bincount(labels, minlength=len(shares))
+    if len(counts) != len(shares):
+        raise ValueError(
+            f"labels run to {int(labels.max())} but there are {len(shares)} shares; give one share "
+            "per class."
+        )
+    impossible = ((counts == 0) & (shares > 0)).nonzero().flatten().tolist()
+    if impossible:
+        raise ValueError(f"class {impossible[0]} has no image to draw; set its share to 0.")
+    return (shares / counts.clamp_min(1))[labels]
+
+
+def weighted_sampler(
+    labels,
+    power: float = 0.0,
+    num_samples: int | None = None,
+    generator: torch.Generator | None = None,
+) -> WeightedRandomSampler:
+    """Draw images with replacement, the classes in the shares n_c^power.
+
+    labels: class of each image, integers (N,).
+    power: as in `class_shares`: 0 is class-balanced, 1/2 square-root sampling.
+    num_samples: the length of an epoch; as many as there are images unless given.
+
+    Derived in lesson 05.
+    """
+    labels = as_labels(labels)
+    weights = image_weights(labels, class_shares(torch.bincount(labels), power))
+    return WeightedRandomSampler(weights, num_samples or len(labels), generator=generator)
+
+
+class ProgressiveSampler(Sampler[int]):
+    """Start with the images as they are and end class-balanced, a little more each epoch.
+
+    In epoch t = 0 .. T-1 the share of class c is (1 - s) n_c / N + s / C with s = t / (T - 1).
+    Each pass counts as an epoch; set `epoch` where a training resumes. After T epochs the
+    shares stay balanced.
+
+    labels: class of each image, integers (N,).
+    epochs: T, the passes over which the mix changes.
+
+    Kang et al. 2020, equation 2. Derived in lesson 05.
+    """
+
+    def __init__(self, labels, epochs: int, generator: torch.Generator | None = None):
+        if epochs < 2:
+            raise ValueError(f"epochs is {epochs}; a mix that changes needs at least 2.")
+        self.labels = as_labels(labels)
+        self.epochs, self.epoch, self.generator = epochs, 0, generator
+
+    def shares(self) -> Tensor:
+        """The share of each class in the coming epoch: float64 (C,)."""
+        counts = torch.bincount(self.labels)
+        s = min(1.0, self.epoch / (self.epochs - 1))
+        return (1 - s) * class_shares(counts, power=1) + s * class_shares(counts, power=0)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[int]:
+        weights = image_weights(self.labels, self.shares())
+        self.epoch += 1
+        drawn = torch.multinomial(weights, len(self), replacement=True, generator=self.generator)
+        return iter(drawn.tolist())
+
+
+class CountSampler(Sampler[int]):
+    """Show `per_class[c]` images of each class c in every epoch, drawn anew, in random order.
+
+    The largest count for all classes is over-sampling, the smallest is under-sampling; cut to a
+    range, ``[min(max(n, low), high) for n in counts]``, the rare classes are repeated and the
+    frequent ones thinned.
+
+    labels: class of each image, integers (N,). per_class: images an epoch, integers (C,).
+    Derived in lesson 05; the two steps together in lesson 06.
+    """
+
+    def __init__(self, labels, per_class: Sequence[int], generator: torch.Generator | None = None):
+        self.labels, self.generator = as_labels(labels), generator
+        self.per_class = check_counts(per_class).tolist()
+        draw_per_class(self.labels, self.per_class)  # complain now and not in the first epoch
+
+    def __len__(self) -> int:
+        return sum(self.per_class)
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = draw_per_class(self.labels, self.per_class, self.generator)
+        return iter(drawn[torch.randperm(len(drawn), generator=self.generator)].tolist())
+
+
+def draw_per_class(
+    labels, per_class: Sequence[int], generator: torch.Generator | None = None
+) -> Tensor:
+    """Indices of `per_class[c]` images of each class c, class after class: int64.
+
+    Each image of a class is taken equally often, give or take one; who is taken once more is
+    random. Draw from training images only, after the split: a copy in the validation set would be
+    an image that the model has trained on.
+
+    Raises ValueError for a class that is asked for and has no image. Derived in lesson 06.
+    """
+    labels = as_labels(labels)
+    if labels.max() >= len(per_class):
+        raise ValueError(
+            f"labels run to {int(labels.max())} but per_class has {len(per_class)} entries; give "
+            "one per class."
+        )
+    drawn = []
+    for c, wanted in enumerate(per_class):
+        members = (labels == c).nonzero().flatten()
+        if wanted and not len(members):
+            raise ValueError(f"class {c} has no image to draw; ask for 0 of it.")
+        if wanted:
+            rounds, rest = divmod(int(wanted), len(members))
+            some = torch.randperm(len(members), generator=generator)[:rest]
+            drawn += [members.repeat(rounds), members[some]]
+    return torch.cat(drawn)
+
+
+def as_labels(labels) -> Tensor:
+    """Labels as an int64 tensor (N,) on the CPU, where samplers work, or what is wrong."""
+    labels = to_numpy(labels)
+    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {labels.shape}; give one class index per image."
+        )
+    if labels.min() < 0:
+        raise ValueError(f"labels start at {labels.min()}; number the classes from 0.")
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+__all__ = [
+    "CountSampler",
+    "ProgressiveSampler",
+    "class_shares",
+    "draw_per_class",
+    "image_weights",
+    "weighted_sampler",
+]

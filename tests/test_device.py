@@ -11,19 +11,55 @@ from torch.utils.data import WeightedRandomSampler
 from imbalkit import device as devices
 from imbalkit import models, profiles
 from imbalkit.data import Batches, Cutout, RandomCrop, RandomFlip
+from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss, WeightedCrossEntropy
+from imbalkit.multitask import DifficultyLoss, RotationLoss, WithDifficulty, WithRotation
 from imbalkit.training import Tally, sgd, train_step
 
 META, CPU = torch.device("meta"), torch.device("cpu")
+WEIGHT, COUNTS = torch.linspace(0.5, 5, 10), list(range(10, 110, 10))
+
+
+def cosine_net():
+    net = models.plain_cnn()
+    net.classifier = models.CosineClassifier(net.classifier.in_features, 10)
+    return net
+
+
+def scaled_net():
+    net = models.plain_cnn()
+    net.classifier = models.ScaledClassifier(net.classifier)
+    return net
+
+
+def with_second_head(wrap):
+    net = models.small_net()
+    return wrap(net.features, net.classifier.in_features, 10)
+
+
 NETS = {
     "plain_cnn": models.plain_cnn,
     "plain_cnn with BatchNorm": lambda: models.plain_cnn(batchnorm=True),
     "small_net": models.small_net,
     "resnet8": lambda: models.resnet(8),
     "resnet32": lambda: models.resnet(32),
+    "cosine classifier": cosine_net,
+    "scaled classifier": scaled_net,
 }
+# Made on the CPU and moved, as `fit` does: what a loss holds has to move with it.
 LOSSES = {
     "cross_entropy": F.cross_entropy,
-    "CrossEntropyLoss": torch.nn.CrossEntropyLoss(weight=torch.ones(10, device=META)),
+    "CrossEntropyLoss": torch.nn.CrossEntropyLoss(WEIGHT).to(META),
+    "WeightedCrossEntropy": WeightedCrossEntropy().to(META),
+    "WeightedCrossEntropy, weight": WeightedCrossEntropy(WEIGHT).to(META),
+    "WeightedCrossEntropy, by images": WeightedCrossEntropy(WEIGHT, divide_by="images").to(META),
+    "FocalLoss, weight": FocalLoss(weight=WEIGHT).to(META),
+    "LogitAdjustedLoss": LogitAdjustedLoss(COUNTS).to(META),
+    "LDAMLoss, weight": LDAMLoss(COUNTS, weight=WEIGHT).to(META),
+}
+TWO_TASKS = {
+    "difficulty": (WithDifficulty, DifficultyLoss()),
+    "difficulty, hard first": (WithDifficulty, DifficultyLoss(hard_first=True)),
+    "rotation": (WithRotation, RotationLoss()),
 }
 
 
@@ -35,14 +71,39 @@ def meta_batches(tiny_set, **options):
     )
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("net", NETS)
-def test_a_whole_training_step_runs_on_the_meta_device(tiny_set, net, loss):
-    model = NETS[net]().to(META)
+def train_on_the_meta_device(tiny_set, model, loss):
+    model = model.to(META)
     optimizer, tally = sgd(model), Tally()
     for images, targets in meta_batches(tiny_set):
-        tally.add(*train_step(model, LOSSES[loss], optimizer, images, targets, META))
+        tally.add(*train_step(model, loss, optimizer, images, targets, META))
     assert tally.steps == 4 and tally.confusion.device == META
+    assert all(p.grad.device == META for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_a_training_step_of_every_net_runs_on_the_meta_device(tiny_set, net):
+    train_on_the_meta_device(tiny_set, NETS[net](), F.cross_entropy)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_training_step_with_every_loss_runs_on_the_meta_device(tiny_set, loss):
+    train_on_the_meta_device(tiny_set, cosine_net(), LOSSES[loss])
+
+
+@pytest.mark.parametrize("task", TWO_TASKS)
+def test_a_step_of_two_tasks_runs_on_the_meta_device(tiny_set, task):
+    wrap, loss = TWO_TASKS[task]
+    train_on_the_meta_device(tiny_set, with_second_head(wrap), loss.to(META))
+
+
+@pytest.mark.parametrize(
+    "loss", [name for name in LOSSES if not name.startswith(("cross_", "LDAM"))]
+)
+def test_a_step_with_soft_targets_runs_on_the_meta_device(loss):
+    model, images = models.plain_cnn().to(META), torch.zeros(16, 3, 32, 32, device=META)
+    targets = torch.full((16, 10), 0.1, device=META)
+    value, _, _ = train_step(model, LOSSES[loss], sgd(model), images, targets, META)
+    assert value.device == META and value.dtype == torch.float32
 
 
 def test_sampled_batches_are_made_on_the_meta_device(tiny_set):

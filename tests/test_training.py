@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from imbalkit import metrics, training
 from imbalkit.data import Batches, RandomCrop, RandomFlip
+from imbalkit.losses import WeightedCrossEntropy
 from imbalkit.models import small_net
 from imbalkit.training import (
     NonFiniteLossError,
@@ -318,3 +319,82 @@ def test_the_history_prints_a_compact_table(tiny_set):
     assert len(history.table()) <= 6
     for text in (repr(history), history._repr_html_()):
         assert "*" in text and "finished after 12 epochs" in text and "%" in text
+
+
+class TwoOutputs(torch.nn.Linear):
+    """Logits in evaluation mode; in training mode also a second float output and integers."""
+
+    def forward(self, inputs):
+        logits = super().forward(inputs)
+        if not self.training:
+            return logits
+        numbers = torch.arange(len(inputs), device=inputs.device)
+        return logits, (2 * logits).sum(1), numbers
+
+
+def test_a_model_may_return_a_tuple_in_training_mode_that_starts_with_the_logits():
+    inputs, targets = torch.randn(24, 7), torch.randint(0, 3, (24,))
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size=8)
+    outputs_seen = []
+
+    def loss_fn(outputs, targets):
+        outputs_seen.append(outputs)
+        return F.cross_entropy(outputs[0], targets)
+
+    def train(model, loss):
+        model.load_state_dict(start)
+        return fit(model, loader, 2, loss_fn=loss, val_batches=loader, device=CPU)
+
+    start = weights(torch.nn.Linear(7, 3))
+    one, two = torch.nn.Linear(7, 3), TwoOutputs(7, 3)
+    expected, history = train(one, F.cross_entropy), train(two, loss_fn)
+    assert_same_weights(one.state_dict(), two.state_dict())
+    assert history.train == expected.train and history.validation == expected.validation
+    assert history.shares.equal(expected.shares)
+    for outputs in outputs_seen:
+        assert isinstance(outputs, tuple)
+        assert [tuple(x.shape) for x in outputs] == [(8, 3), (8,), (8,)]
+        # Losses never get bfloat16, and class indices stay what they are.
+        assert [x.dtype for x in outputs] == [torch.float32, torch.float32, torch.int64]
+    assert predict(two, loader, CPU)[0].shape == (24, 3)
+
+
+def test_half_precision_outputs_reach_the_loss_in_float32():
+    seen = []
+
+    def loss_fn(outputs, targets):
+        seen.extend(x.dtype for x in outputs)
+        return F.cross_entropy(outputs[0], targets)
+
+    class Half(TwoOutputs):
+        def forward(self, inputs):
+            logits, second, numbers = super().forward(inputs)
+            return logits.bfloat16(), second.half(), numbers
+
+    inputs, targets = torch.randn(4, 7), torch.tensor([0, 1, 2, 0])
+    fit(Half(7, 3), [(inputs, targets)], 1, loss_fn=loss_fn, device=CPU)
+    assert seen == [torch.float32, torch.float32, torch.int64]
+
+
+def test_targets_are_checked_against_the_logits_of_a_tuple():
+    with pytest.raises(ValueError, match="targets run from 0 to 3 but the model has 3 outputs"):
+        fit(TwoOutputs(7, 3), [(torch.randn(4, 7), torch.arange(4))], 1, device=CPU)
+
+
+def test_a_loss_module_goes_to_the_device_with_its_class_weights():
+    """The meta device stands for a GPU; there is nothing to compute, so the first step ends it."""
+
+    class Reached(Exception):
+        pass
+
+    class Loss(WeightedCrossEntropy):
+        def forward(self, logits, targets):
+            assert super().forward(logits, targets).device == logits.device == self.weight.device
+            raise Reached
+
+    meta = torch.device("meta")
+    loss = Loss(torch.ones(3))
+    with pytest.raises(Reached):
+        fit(torch.nn.Linear(7, 3), [(torch.randn(4, 7), torch.arange(4) % 3)], 1,
+            loss_fn=loss, device=meta)  # fmt: skip
+    assert loss.weight.device == meta

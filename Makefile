@@ -9,7 +9,7 @@ GET_DATA = $(BIN)/python data_scripts/fetch_data.py || { export IMBALKIT_OFFLINE
 # `make notebooks NOTEBOOKS=notebooks/01_*.ipynb` executes only those named.
 NOTEBOOKS ?=
 
-.PHONY: help learn course test notebooks benchmark data lint clean
+.PHONY: help learn course test notebooks seeds benchmark data lint clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -29,6 +29,9 @@ test: lint ## all tests: ruff, the quick tests, then every notebook (nbval)
 notebooks: .venv/learn.stamp ## execute the lessons in place, note their timings in the README
 	$(BIN)/python tools/run_notebooks.py --in-place --timings notebooks/timings.json $(NOTEBOOKS)
 	$(BIN)/python tools/run_notebooks.py --write-readme
+
+seeds: .venv/learn.stamp ## three seeds of each comparison; the claims must hold for all
+	$(BIN)/python tools/run_notebooks.py --seeds notebooks/seeds.json $(NOTEBOOKS)
 
 benchmark: .venv/learn.stamp ## images per second of the training loop, as a table and as JSON
 	$(BIN)/python benchmarks/run.py

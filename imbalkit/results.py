@@ -32,13 +32,13 @@ def over_seeds(path: str | Path, lesson: str) -> pd.DataFrame:
     such as "03".
 
     Returns a table of texts such as "37.8 ± 0.4"; its corner says on what they were measured.
-    Without the file or the lesson the table is empty, and its corner says so.
+    Without the file or the lesson it says so instead.
     """
     path = Path(path)
     measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     names = [name for name in measured if name.startswith(lesson)]
     if not names:
-        return pd.DataFrame(columns=pd.Index([], name="not measured here: run `make seeds`"))
+        return pd.DataFrame({"not measured yet": ["run `make seeds`"]})
     entry = measured[names[0]]
     tables = [pd.DataFrame(**table) for table in entry["seeds"].values()]
     stacked = pd.concat(tables).groupby(level=0, sort=False)

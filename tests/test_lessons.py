@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbalkit import metrics
+from imbalkit import losses, metrics, sampling, stages
 from imbalkit.data import channel_statistics
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -22,7 +22,7 @@ def from_scratch(lesson):
     cells = nbformat.read(path, as_version=4).cells
     sources = [c.source for c in cells if "from-scratch" in c.metadata.get("tags", [])]
     assert sources, f"{path.name} has no from-scratch cell"
-    names = {}
+    names = {"torch": torch, "F": torch.nn.functional}  # imported by the cells before
     exec("\n".join(sources), names)
     return names
 
@@ -46,6 +46,47 @@ def test_one_pass_statistics_of_lesson_02(images):
     expected = channel_statistics(random)
     assert mean.tolist() == pytest.approx(expected[0])
     assert std.tolist() == pytest.approx(expected[1])
+
+
+@settings(deadline=None)
+@given(st.integers(2, 12), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_weighted_cross_entropy_of_lesson_03(classes, images, seed):
+    logits, targets, random = random_batch(classes, images, seed)
+    weight = 0.1 + 10 * torch.rand(classes, generator=random)
+    shown = from_scratch("03")["weighted_cross_entropy"](logits, targets, weight)
+    torch.testing.assert_close(shown, losses.WeightedCrossEntropy(weight)(logits, targets))
+
+
+@settings(deadline=None)
+@given(st.integers(2, 12), st.integers(1, 60), st.floats(0, 5), st.integers(0, 2**32 - 1))
+def test_focal_loss_of_lesson_04(classes, images, gamma, seed):
+    logits, targets, _ = random_batch(classes, images, seed)
+    shown = from_scratch("04")["focal_loss"](logits, targets, gamma)
+    torch.testing.assert_close(shown, losses.FocalLoss(gamma)(logits, targets))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.floats(0, 1))
+def test_weights_of_images_of_lesson_05(counts, power):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    shown = from_scratch("05")["weights_of_images"](labels, power)
+    packaged = sampling.image_weights(labels, sampling.class_shares(counts, power))
+    torch.testing.assert_close(shown, packaged)
+
+
+@given(st.floats(0, 3), st.integers(0, 2**32 - 1))
+def test_tau_normalise_of_lesson_06(tau, seed):
+    torch.manual_seed(seed)
+    classifier = torch.nn.Linear(7, 4)
+    shown = from_scratch("06")["tau_normalise"](classifier.weight.detach(), tau)
+    packaged = stages.tau_normalised(classifier, tau)
+    torch.testing.assert_close(shown, packaged.weight.detach())
+
+
+def random_batch(classes, images, seed):
+    random = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(images, classes, generator=random)
+    return logits, torch.randint(classes, (images,), generator=random), random
 
 
 def test_a_from_scratch_version_has_at_most_15_lines():

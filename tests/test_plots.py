@@ -314,3 +314,33 @@ assert not plt.get_fignums()
     assert output.data["text/plain"] == "Two bars, 300 and 3."
     assert re.match(rb"\x89PNG", base64.b64decode(output.data["image/png"]))
     nbformat.validate(notebook)
+
+
+def test_weights_by_count_orders_by_count_on_a_log_axis_with_a_line_at_one(drawn):
+    ax = drawn(plots.weights_by_count, {"balanced": torch.tensor([2.0, 0.5, 9.0])}, COUNTS, CLASSES)
+    line, one = ax.lines
+    assert line.get_ydata().tolist() == [0.5, 2.0, 9.0]
+    assert set(one.get_ydata()) == {1}
+    assert ax.get_yscale() == "log"
+    assert _tick_names(ax.xaxis) == ["dog (3,000)", "cat (40)", "emu (5)"]
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0], [1.0, 0.0, 2.0], [1.0, np.nan, 2.0]])
+def test_weights_by_count_refuses_what_a_log_axis_would_hide(weights):
+    with pytest.raises(ValueError, match="'mine' must be 3 positive numbers"):
+        plots.weights_by_count({"mine": weights}, COUNTS, CLASSES)
+    plt.close("all")
+
+
+def test_batch_composition_stacks_the_classes_from_frequent_to_rare(drawn):
+    shares = {"as they are": [0.3, 0.6, 0.1], "balanced": torch.full((3,), 1 / 3)}
+    ax = drawn(plots.batch_composition, shares, COUNTS, CLASSES)
+    widths = np.array([bar.get_width() for bar in ax.patches]).reshape(3, 2)
+    assert widths[:, 0] == pytest.approx([0.6, 0.3, 0.1])
+    starts = np.array([bar.get_x() for bar in ax.patches]).reshape(3, 2)
+    assert starts[:, 0] == pytest.approx([0, 0.6, 0.9])
+    assert _legend_names(ax) == ["dog", "cat", "emu"]
+    assert _tick_names(ax.yaxis) == list(shares)
+    with pytest.raises(ValueError, match="shares must have 3 numbers"):
+        plots.batch_composition({"two": [0.5, 0.5]}, COUNTS, CLASSES)
+    plt.close("all")

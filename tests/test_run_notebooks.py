@@ -100,3 +100,48 @@ def test_a_failing_cell_stops_the_run_and_saves_nothing(tmp_path, source, reason
     assert result.stderr.endswith(f"01_first.ipynb, cell [2]: {reason}\n")
     assert (first.read_bytes(), second.read_bytes()) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["01_first.ipynb", "02_second.ipynb"]
+
+
+# --- tables over seeds
+
+
+LESSON = """
+from types import SimpleNamespace as N
+import pandas as pd, torch
+lab = N(full=N(source="CIFAR-10 train"), profile=N(name="cpu"))
+torch.manual_seed(0)
+"""
+TABLE = (
+    "comparison = pd.DataFrame({'recall': [float(torch.initial_seed()), 5.0]}, index=['a', 'b'])"
+)
+
+
+def test_seeds_keep_the_comparison_of_each_seed_and_other_lessons(tmp_path):
+    path, results = tmp_path / "03_lesson.ipynb", tmp_path / "seeds.json"
+    write_notebook(path, LESSON, TABLE)
+    before = path.read_bytes()
+    results.write_text('{"02_x.ipynb": {"data": "x", "seeds": {}}}')
+
+    result = run_tool("--seeds", results, path)
+
+    assert result.returncode == 0, result.stderr
+    measured = json.loads(results.read_text())
+    assert list(measured) == ["02_x.ipynb", "03_lesson.ipynb"]
+    entry = measured["03_lesson.ipynb"]
+    assert entry["data"] == "CIFAR-10 train, cpu profile"
+    values = {seed: table["data"] for seed, table in entry["seeds"].items()}
+    assert values == {"0": [[0.0], [5.0]], "1": [[1.0], [5.0]], "2": [[2.0], [5.0]]}
+    assert path.read_bytes() == before
+
+
+def test_seeds_skip_a_lesson_without_comparison_and_stop_at_a_claim_that_fails(tmp_path):
+    plain, fails = tmp_path / "00_lesson.ipynb", tmp_path / "03_lesson.ipynb"
+    results = tmp_path / "seeds.json"
+    write_notebook(plain, "1 + 1")
+    write_notebook(fails, LESSON, TABLE, "assert torch.initial_seed() < 2, 'not for this seed'")
+
+    result = run_tool("--seeds", results, plain, fails)
+
+    assert result.returncode == 1
+    assert "03_lesson.ipynb, cell [3]: AssertionError: not for this seed" in result.stderr
+    assert list(json.loads(results.read_text())["03_lesson.ipynb"]["seeds"]) == ["0", "1"]

@@ -1,0 +1,39 @@
+"""The tables that compare methods."""
+
+import json
+
+import numpy as np
+import pytest
+
+from imbalkit.results import comparison_row, over_seeds
+
+
+def test_comparison_row_takes_the_ends_by_count_and_not_by_position():
+    record = {"balanced_accuracy": 0.5, "recall": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}
+    row = comparison_row(record, [1, 2, 3, 4, 50, 60, 70])
+    assert row == pytest.approx(
+        {"balanced accuracy": 50, "recall, 3 most frequent": 50, "recall, 3 rarest": 10}
+    )
+
+
+def test_over_seeds_gives_mean_and_deviation_in_the_order_of_the_lesson(tmp_path):
+    def table(*values):
+        return {"columns": ["recall"], "index": ["weak", "better"], "data": [[v] for v in values]}
+
+    seeds = {"0": table(10.0, 50.0), "1": table(12.0, 53.0), "2": table(14.0, 56.0)}
+    path = tmp_path / "seeds.json"
+    path.write_text(json.dumps({"03_x.ipynb": {"data": "CIFAR-10 train", "seeds": seeds}}))
+    found = over_seeds(path, "03")
+    assert found.index.tolist() == ["weak", "better"]
+    assert found["recall"].tolist() == ["12.0 ± 2.0", "53.0 ± 3.0"]
+    assert np.std([10, 12, 14], ddof=1) == 2  # of a sample, not of a population
+    assert found.columns.name == "3 seeds, CIFAR-10 train"
+
+
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_over_seeds_says_when_nothing_was_measured(tmp_path, content):
+    path = tmp_path / "seeds.json"
+    if content:
+        path.write_text(content)
+    found = over_seeds(path, "03")
+    assert "make seeds" in found.to_string()

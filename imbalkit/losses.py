@@ -74,8 +74,9 @@ class FocalLoss(WeightedCrossEntropy):
         self.gamma = gamma
 
     def per_class(self, logits: Tensor, target: Tensor) -> Tensor:
-        log_p = logits.log_softmax(1)
-        # 1 - p, exact also for p near 1; above 0, where a power below 1 has no finite slope.
+        # Only the target's own log p may reach the product: 0 times an infinite one would be NaN.
+        log_p = logits.log_softmax(1).masked_fill(target == 0, 0.0)
+        # 1 - p is kept above 0, where a power below 1 has no finite slope.
         one_minus_p = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
         return -(one_minus_p**self.gamma) * log_p
 

@@ -2,7 +2,7 @@
 
 Two ways to change the mix of classes. `weighted_sampler` and `ProgressiveSampler` draw images at
 random so that the classes come in given shares. `CountSampler` takes a given number of images of
-each class, without repeating one before all others of its class were taken.
+each class, each image equally often, give or take one.
 
 All are torch samplers, for a `DataLoader(sampler=...)` or for `Batches(sampler=...)`. They draw
 anew for every epoch from torch's global generator, so that ``torch.manual_seed`` repeats a whole
@@ -141,7 +141,7 @@ def draw_per_class(
     random. Draw from training images only, after the split: a copy in the validation set would be
     an image that the model has trained on.
 
-    Raises ValueError for a class that is asked for and has no image. Derived in lesson 06.
+    Raises ValueError for a class that is asked for and has no image. Derived in lesson 05.
     """
     labels = as_labels(labels)
     if labels.max() >= len(per_class):

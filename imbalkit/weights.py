@@ -43,8 +43,7 @@ def effective_number(counts, beta: float = 0.9999, missing: float | None = None)
     """
     if not 0 <= beta < 1:
         raise ValueError(f"beta is {beta}; it must be at least 0 and below 1.")
-    # expm1 and log1p keep the digits that 1 - beta**n loses when beta is close to 1.
-    return _scaled(lambda n: (1 - beta) / -np.expm1(n * np.log1p(beta - 1)), counts, missing)
+    return _scaled(lambda n: (1 - beta) / (1 - beta**n), counts, missing)
 
 
 def _scaled(weight_of, counts, missing: float | None) -> Tensor:
@@ -56,6 +55,8 @@ def _scaled(weight_of, counts, missing: float | None) -> Tensor:
             f"class {counts.argmin()} has no training image, so it has no weight; drop the class, "
             "add images, or choose its weight with missing=."
         )
+    if missing is not None and not 0 <= missing < np.inf:
+        raise ValueError(f"missing is {missing}; a weight must be finite and 0 or more.")
     n = counts[present].astype(np.float64)
     weights = np.full(len(counts), missing, dtype=np.float64)
     raw = weight_of(n)

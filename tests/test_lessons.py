@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbalkit import losses, metrics, sampling, stages
+from imbalkit import losses, metrics, multitask, sampling, stages
 from imbalkit.data import channel_statistics
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -81,6 +81,15 @@ def test_tau_normalise_of_lesson_06(tau, seed):
     shown = from_scratch("06")["tau_normalise"](classifier.weight.detach(), tau)
     packaged = stages.tau_normalised(classifier, tau)
     torch.testing.assert_close(shown, packaged.weight.detach())
+
+
+@settings(deadline=None)
+@given(st.integers(2, 12), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_difficulty_of_lesson_07(classes, images, seed):
+    logits, targets, _ = random_batch(classes, images, seed)
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    shown = from_scratch("07")["difficulty"](logits, targets)
+    torch.testing.assert_close(shown, multitask.difficulty_target(losses))
 
 
 def random_batch(classes, images, seed):

@@ -118,7 +118,6 @@ def test_counts_may_be_arrays_and_tensors(scheme, as_given):
 # --- the effective number's beta
 
 
-@pytest.mark.xfail(reason="it divides by zero on the way, with a RuntimeWarning")
 @given(class_counts)
 @settings(deadline=None)
 def test_beta_zero_weighs_every_class_the_same(counts):
@@ -210,3 +209,9 @@ def test_what_an_empty_class_cannot_have_is_named():
     message = "class 1 has no training image, so it has no margin; drop the class or add images."
     with pytest.raises(ValueError, match=message):
         check_no_empty_class([3, 0, 2], "margin")
+
+
+@pytest.mark.parametrize("missing", [-1, float("nan"), float("inf")])
+def test_the_weight_of_a_missing_class_must_be_a_weight(missing):
+    with pytest.raises(ValueError, match=r"missing is .*; a weight must be finite and 0 or more"):
+        weights.balanced([1, 0], missing=missing)

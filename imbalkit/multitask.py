@@ -72,7 +72,9 @@ def rate_difficulty(
     model: WithDifficulty, batches: Iterable, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
     """The predicted difficulty and the label of each image: float32 (N,) and int64 (N,)."""
-    return predict(nn.Sequential(model.features, model.difficulty), batches, device)
+    # `predict` puts this half back into the mode it came in: that of the model.
+    half = nn.Sequential(model.features, model.difficulty).train(model.training)
+    return predict(half, batches, device)
 
 
 class WithRotation(Classifier):

@@ -39,9 +39,14 @@ def image_weights(labels, shares) -> Tensor:
         are the labels of the subset, not those of its parent.
     shares: one number q_c per class, floats (C,), 0 or more.
 
-    Raises ValueError for a class that has a share and no image. Derived in lesson 05.
+    Raises ValueError for shares that are none, and for a class that has a share and no image.
+    Derived in lesson 05.
     """
     labels, shares = as_labels(labels), torch.as_tensor(to_numpy(shares)).double()
+    if not (shares.isfinite().all() and (shares >= 0).all() and shares.sum() > 0):
+        raise ValueError(
+            f"shares are {shares.tolist()}; they must be finite, 0 or more, and not all 0."
+        )
     counts = torch.bincount(labels, minlength=len(shares))
     if len(counts) != len(shares):
         raise ValueError(
@@ -70,7 +75,8 @@ def weighted_sampler(
     """
     labels = as_labels(labels)
     weights = image_weights(labels, class_shares(torch.bincount(labels), power))
-    return WeightedRandomSampler(weights, num_samples or len(labels), generator=generator)
+    length = len(labels) if num_samples is None else num_samples
+    return WeightedRandomSampler(weights, length, generator=generator)
 
 
 class ProgressiveSampler(Sampler[int]):
@@ -121,8 +127,7 @@ class CountSampler(Sampler[int]):
 
     def __init__(self, labels, per_class: Sequence[int], generator: torch.Generator | None = None):
         self.labels, self.generator = as_labels(labels), generator
-        self.per_class = check_counts(per_class).tolist()
-        draw_per_class(self.labels, self.per_class)  # complain now and not in the first epoch
+        self.per_class = check_per_class(self.labels, per_class)
 
     def __len__(self) -> int:
         return sum(self.per_class)
@@ -144,21 +149,29 @@ def draw_per_class(
     Raises ValueError for a class that is asked for and has no image. Derived in lesson 05.
     """
     labels = as_labels(labels)
+    drawn = []
+    for c, wanted in enumerate(check_per_class(labels, per_class)):
+        if wanted:
+            members = (labels == c).nonzero().flatten()
+            rounds, rest = divmod(wanted, len(members))
+            some = torch.randperm(len(members), generator=generator)[:rest]
+            drawn += [members.repeat(rounds), members[some]]
+    return torch.cat(drawn)
+
+
+def check_per_class(labels: Tensor, per_class: Sequence[int]) -> list[int]:
+    """`per_class` as a list, or what is wrong with drawing so many images of each class."""
+    per_class = check_counts(per_class).tolist()
     if labels.max() >= len(per_class):
         raise ValueError(
             f"labels run to {int(labels.max())} but per_class has {len(per_class)} entries; give "
             "one per class."
         )
-    drawn = []
-    for c, wanted in enumerate(per_class):
-        members = (labels == c).nonzero().flatten()
-        if wanted and not len(members):
+    counts = torch.bincount(labels, minlength=len(per_class)).tolist()
+    for c, (wanted, there) in enumerate(zip(per_class, counts, strict=True)):
+        if wanted and not there:
             raise ValueError(f"class {c} has no image to draw; ask for 0 of it.")
-        if wanted:
-            rounds, rest = divmod(int(wanted), len(members))
-            some = torch.randperm(len(members), generator=generator)[:rest]
-            drawn += [members.repeat(rounds), members[some]]
-    return torch.cat(drawn)
+    return per_class
 
 
 def as_labels(labels) -> Tensor:

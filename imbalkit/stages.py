@@ -91,7 +91,8 @@ def retrain_classifier(
     Kang et al. 2020, section 4. Derived in lesson 06.
     """
     old = model.classifier
-    model.classifier = nn.Linear(old.in_features, old.out_features).to(old.weight.device)
+    bias = old.bias is not None
+    model.classifier = nn.Linear(old.in_features, old.out_features, bias).to(old.weight.device)
     return fit_head(model, model.classifier, batches, epochs, lr, options)
 
 

@@ -345,3 +345,10 @@ def test_the_rotation_head_learns_which_side_is_up():
     _, rotation_logits, turns = model.train()(images)
     assert (rotation_logits.argmax(1) == turns).float().mean() > 0.95
     assert (predict(model, [(images, labels)], CPU)[0].argmax(1) == labels).all()
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_rating_leaves_the_mode_as_it_was(mode):
+    model = WithDifficulty(plain_backbone(), 16, 3).train(mode)
+    rate_difficulty(model, [(some_images(), torch.zeros(6).long())], CPU)
+    assert all(part.training == mode for part in model.modules())

@@ -280,8 +280,8 @@ def test_an_own_generator_repeats_whatever_else_is_drawn(name):
 
 @each_sampler
 def test_drawing_with_an_own_generator_leaves_torchs_alone(name):
-    sampler = make_samplers()[name](torch.Generator().manual_seed(5))
     before = torch.get_rng_state()
+    sampler = make_samplers()[name](torch.Generator().manual_seed(5))
     list(sampler)
     assert torch.get_rng_state().equal(before)
 
@@ -558,3 +558,24 @@ def test_a_balanced_epoch_wastes_the_head_and_repeats_the_tail():
     shown = torch.bincount(torch.tensor(list(counts)), minlength=len(labels))
     assert shown[labels == 0].max() == 1 and (shown[labels == 0] > 0).double().mean() == 0.248
     assert set(shown[labels == 9].tolist()) == {24, 25}
+
+
+# ---- what cannot be drawn ----
+
+
+@pytest.mark.parametrize("draw", [draw_per_class, CountSampler])
+@pytest.mark.parametrize("per_class", [[-1, 1], [0, 0], [1.5, 1]])
+def test_images_per_class_must_be_counts(draw, per_class):
+    with pytest.raises(ValueError, match="counts must be"):
+        draw([0, 0, 1], per_class)
+
+
+@pytest.mark.parametrize("shares", [[-1.0, 2.0], [math.nan, 1.0], [0.0, 0.0]])
+def test_shares_must_be_shares(shares):
+    with pytest.raises(ValueError, match="finite, 0 or more, and not all 0"):
+        image_weights([0, 0, 1], shares)
+
+
+def test_an_epoch_of_no_images_is_refused():
+    with pytest.raises(ValueError, match="num_samples"):
+        weighted_sampler([0, 1], num_samples=0)

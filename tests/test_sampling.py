@@ -280,9 +280,8 @@ def test_an_own_generator_repeats_whatever_else_is_drawn(name):
 
 @each_sampler
 def test_drawing_with_an_own_generator_leaves_torchs_alone(name):
-    before = torch.get_rng_state()
-    sampler = make_samplers()[name](torch.Generator().manual_seed(5))
-    list(sampler)
+    make, before = make_samplers()[name], torch.get_rng_state()
+    list(make(torch.Generator().manual_seed(5)))
     assert torch.get_rng_state().equal(before)
 
 

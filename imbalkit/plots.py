@@ -138,15 +138,8 @@ def recall_by_count(series, counts, classes, ax=None):
                 f"The recall of {style['label']!r} must be {len(counts)} numbers from 0 to 1, one "
                 "per class; take it from metrics.per_class."
             )
-    order = _most_first(counts)
-    ax = _axes(ax, 4)
-    for recall, style in lines:
-        ax.plot(recall[order], markevery=max(1, len(order) // 20), **style)
-    ax.set_ylim(-0.02, 1.02)
-    ax.set_ylabel("recall")
-    _class_ticks(ax, _names_with_counts([classes[i] for i in order], counts[order]))
-    ax.set_xlabel("class (training images)")
-    _legend(ax)
+    ax = _by_count(lines, counts, classes, _axes(ax, 4))
+    ax.set(ylim=(-0.02, 1.02), ylabel="recall")
     return ax
 
 
@@ -164,22 +157,17 @@ def weights_by_count(series, counts, classes, ax=None):
         the Axes.
     """
     counts = _counts(counts, classes)
-    order = _most_first(counts)
-    ax = _axes(ax, 3.6)
-    for weights, style in _lines(series):
+    lines = _lines(series)
+    for weights, style in lines:
         if len(weights) != len(counts) or not np.all(weights > 0):
             raise ValueError(
                 f"The weights of {style['label']!r} must be {len(counts)} positive numbers, one "
                 "per class; take them from imbalkit.weights."
             )
-        ax.plot(weights[order], markevery=max(1, len(order) // 20), **style)
+    ax = _by_count(lines, counts, classes, _axes(ax, 3.6))
     ax.axhline(1, color="0.5", linewidth=1)
-    ax.set_yscale("log")
+    ax.set(yscale="log", ylabel="weight")
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.set_ylabel("weight")
-    _class_ticks(ax, _names_with_counts([classes[i] for i in order], counts[order]))
-    ax.set_xlabel("class (training images)")
-    _legend(ax)
     return ax
 
 
@@ -431,6 +419,17 @@ def _lines(series):
                 f"{values.shape}; give a flat list that is not empty."
             )
     return lines
+
+
+def _by_count(lines, counts, classes, ax):
+    """One line each, a point per class, from the class with most training images to the rarest."""
+    order = _most_first(counts)
+    for values, style in lines:
+        ax.plot(values[order], markevery=max(1, len(order) // 20), **style)
+    _class_ticks(ax, _names_with_counts([classes[i] for i in order], counts[order]))
+    ax.set_xlabel("class (training images)")
+    _legend(ax)
+    return ax
 
 
 def _log_counts(ax, counts):

@@ -25,14 +25,14 @@ DPI = 100  # 800 pixels wide: sharp enough to read, light enough for a saved not
 MANY_CLASSES = 20  # above it there is no room for each class's name and number
 
 # Readable by colour-blind eyes and, through dashes and markers, without colour.
-_COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 3, 2, 1, 4, 7)]
+COLOURS = [sns.color_palette("colorblind")[i] for i in (0, 3, 2, 1, 4, 7)]
 _DASHES = ["-", "--", "-.", ":"]
 _MARKERS = ["o", "s", "^", "D", "v", "P"]
 
 
 def use_style():
     """Set the look of all later figures: seaborn's white grid, safe colours and dashes."""
-    cycle = plt.cycler(color=_COLOURS[:4]) + plt.cycler(linestyle=_DASHES)
+    cycle = plt.cycler(color=COLOURS[:4]) + plt.cycler(linestyle=_DASHES)
     rc = {"axes.prop_cycle": cycle, "figure.dpi": DPI, "grid.color": "0.88"}
     sns.set_theme(style="whitegrid", rc=rc)
 
@@ -49,7 +49,7 @@ def class_histogram(counts, classes, ax=None):
     """
     counts = _counts(counts, classes)
     ax = _axes(ax, 3.6)
-    bars = ax.bar(np.arange(len(counts)), counts, color=_COLOURS[0])
+    bars = ax.bar(np.arange(len(counts)), counts, color=COLOURS[0])
     if len(counts) <= MANY_CLASSES:
         ax.bar_label(bars, labels=[f"{n:,}" for n in counts], padding=2)
     _log_counts(ax, counts)
@@ -348,7 +348,7 @@ def show(ax_or_figure, alt):
             from IPython.display import display
 
             # Drawn here and not by IPython, so that it works with any matplotlib backend.
-            data = {"image/png": base64.b64encode(_png(figure)).decode(), "text/plain": alt}
+            data = {"image/png": base64.b64encode(as_png(figure)).decode(), "text/plain": alt}
             display(data, raw=True, metadata={"image/png": {"alt": alt}})
         else:
             print(alt)
@@ -359,7 +359,7 @@ def show(ax_or_figure, alt):
         plt.close(figure)
 
 
-def _png(figure):
+def as_png(figure):
     """The figure in 256 colours: a quarter of the bytes, for eyes the same picture."""
     full, small = io.BytesIO(), io.BytesIO()
     figure.savefig(full, format="png", dpi=DPI, bbox_inches="tight")
@@ -398,7 +398,7 @@ def _styles(series):
     if not series:
         raise ValueError('There is nothing to draw; give {"label": values} with one entry or more.')
     looks = zip(
-        itertools.cycle(_COLOURS), itertools.cycle(_DASHES), itertools.cycle(_MARKERS), strict=False
+        itertools.cycle(COLOURS), itertools.cycle(_DASHES), itertools.cycle(_MARKERS), strict=False
     )
     return [
         {"label": label, "color": colour, "linestyle": dash, "marker": marker}

@@ -23,6 +23,7 @@ from imbalkit.device import (
     set_random_state,
     to_device,
 )
+from imbalkit.diagnose.monitor import CollapseMonitor
 from imbalkit.files import atomic_path
 from imbalkit.progress import Progress
 
@@ -43,6 +44,7 @@ class History:
     shares: float, (steps, C): the share of each predicted class in each training batch.
     best_epoch: the epoch (from 1) whose weights the model holds now.
     stopped: "finished", "early" or "interrupted".
+    warning: what `imbalkit.diagnose.CollapseMonitor` had to say, or "".
     seconds: time spent in the training loop, evaluation included.
     """
 
@@ -52,6 +54,7 @@ class History:
     best_epoch: int = 0
     best_score: float = -math.inf
     stopped: str = "finished"
+    warning: str = ""
     seconds: float = 0.0
 
     def table(self) -> pd.DataFrame:
@@ -78,7 +81,10 @@ class History:
 
     def _caption(self) -> str:
         kept = f"weights of epoch {self.best_epoch} (*)" if self.validation else "last weights"
-        return f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s; {kept} kept"
+        caption = (
+            f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s; {kept} kept"
+        )
+        return f"{caption}. Warning: {self.warning}" if self.warning else caption
 
 
 def warmup_cosine(progress: float) -> float:
@@ -157,6 +163,7 @@ def fit(
     if resume and Path(checkpoint).exists():
         history, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
         shares = [history.shares]
+    collapse = CollapseMonitor()
     done_before, started = history.seconds, time.perf_counter()
     progress = Progress(steps, visible=show_progress)
     progress.start_at(len(history.train) * len(train_batches))
@@ -174,6 +181,7 @@ def fit(
                 )
                 scheduler.step()
                 tally.add(loss, logits, targets)
+                history.warning = collapse.update(logits, targets, loss) or history.warning
                 if tally.steps % STEPS_BETWEEN_CHECKS == 0:
                     tally.check_finite(epoch)
                 progress.step(f"epoch {epoch} of {epochs}")

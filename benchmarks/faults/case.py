@@ -1,0 +1,44 @@
+"""What a case of the fault bench is: a training as people write them, and what is wrong with it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass
+class Trained:
+    """What the author of a training still holds when he wonders what went wrong."""
+
+    model: nn.Module
+    train_batches: Iterable
+    loss_fn: Callable
+    optimizer: Any = None
+    eval_batches: Iterable | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training, run by `train`; `causes` names what is wrong with it, nothing if healthy."""
+
+    name: str
+    causes: tuple[str, ...]
+    train: Callable[[], Trained]
+
+
+class Cases(dict):
+    """The cases of one half, by name, in the order in which they were written."""
+
+    def fault(self, *causes: str):
+        """Register the decorated function as a training with these faults."""
+
+        def register(train):
+            self[train.__name__] = Case(train.__name__, causes, train)
+            return train
+
+        return register
+
+    def healthy(self, train):
+        """Register the decorated function as a training that must not be accused."""
+        return self.fault()(train)

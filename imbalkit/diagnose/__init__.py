@@ -1,0 +1,81 @@
+"""The collapse doctor: one call that says what is wrong with a classifier. Lesson 01 uses it.
+
+import imbalkit
+imbalkit.diagnose(model, train_batches, loss_fn=loss_fn, optimizer=optimizer)
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imbalkit.diagnose.checks import CHECKS, LEFT_OVER, Healthy, NotChecked
+from imbalkit.diagnose.examination import gather
+from imbalkit.diagnose.monitor import CollapseMonitor, CollapseWarning
+from imbalkit.diagnose.reading import Clock, random_state_kept, read
+from imbalkit.diagnose.report import FAULT, SEVERITIES, Diagnosis, Finding
+
+READING = 0.25  # share of the time budget for reading each iterable
+
+
+def diagnose(
+    model: nn.Module,
+    train_batches: Iterable,
+    *,
+    loss_fn: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    optimizer: torch.optim.Optimizer | None = None,
+    eval_batches: Iterable | None = None,
+    seconds: float = 20,
+) -> Diagnosis:
+    """Say why a classifier fails, or that it does not. Nothing of yours is changed.
+
+    Call it where the training went wrong, with the model and the optimizer as they are: weights,
+    buffers, modes, gradients, optimizer state and random state are the same afterwards. Batches
+    are read, up to 2,048 images; a generator gives them away. The report says what was read.
+
+    model: any module that returns scores (N, C), or (N,) or (N, 1) for two classes; in training
+        mode also a tuple that starts with them.
+    train_batches, eval_batches: any iterable of ``(inputs, targets)``, as the model gets them:
+        inputs of any shape, targets int64 (N,), probabilities (N, C), or 0 and 1 as float.
+    loss_fn: the loss of your training, ``(outputs, targets) -> scalar``.
+    optimizer: without it the learning rate cannot be judged.
+    seconds: a budget; what does not fit is left out, the trial trainings first, and named.
+
+    Raises TypeError or ValueError, in one sentence, where batches or outputs are no classifier's.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; pass a torch.nn.Module.")
+    clock = Clock(seconds)
+    with random_state_kept(train_batches, eval_batches):
+        train = read(train_batches, "training", clock.after(READING))
+        evaluation = (
+            None if eval_batches is None else read(eval_batches, "evaluation", clock.after(READING))
+        )
+        evidence = gather(model, train, evaluation, loss_fn, optimizer, clock)
+    results = answers(evidence)
+    findings = [result for result in results.values() if isinstance(result, Finding)]
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))  # stable
+    findings = list({finding.cause: finding for finding in reversed(findings)}.values())[::-1]
+    return Diagnosis(
+        findings,
+        {name: str(result) for name, result in results.items() if isinstance(result, Healthy)},
+        {name: str(result) for name, result in results.items() if isinstance(result, NotChecked)},
+        evidence.learned,
+        [sample.consumed for sample in (train, evaluation) if sample],
+        clock.spent(),
+        evidence.figures(),
+    )
+
+
+def answers(evidence) -> dict:
+    """The result of every check. What is only left when nothing else explains a failure is asked
+    last, and only then."""
+    results = {name: check(evidence) for name, check in CHECKS.items()}
+    faults = [r for r in results.values() if isinstance(r, Finding) and r.severity == FAULT]
+    for name, check in LEFT_OVER.items():
+        results[name] = check(evidence) if not faults else NotChecked("explained by the above")
+    return results
+
+
+__all__ = ["CollapseMonitor", "CollapseWarning", "Diagnosis", "Finding", "diagnose"]

@@ -1,0 +1,66 @@
+"""The report's figure: which classes are predicted, which are found, which units are off."""
+
+import base64
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from imbalkit import plots
+
+# A picture in a report is no place for a hundred names: numbers stand below every k-th bar.
+MOST_TICKS = 12
+ALT = (
+    "Three panels: share of each class among the predictions and among the labels; recall of each "
+    "class against its number of training images; share of constant units in each layer."
+)
+
+
+def draw(figures: dict):
+    """Three panels from `Diagnosis.figures`. Returns the matplotlib Figure."""
+    plots.use_style()
+    figure, axes = plt.subplots(1, 3, figsize=(11, 2.9), layout="constrained")
+    _shares(axes[0], figures["predicted_share"], figures["true_share"])
+    _recall(axes[1], figures["recall"], figures["train_counts"])
+    _units(axes[2], figures["layers"], figures["constant_units"])
+    figure.suptitle(f"on {figures['judged_on']} images", fontsize="medium")
+    return figure
+
+
+def as_png(figures: dict) -> str:
+    """The figure as an HTML image, or "" where there is nothing to draw."""
+    if not figures:
+        return ""
+    figure = draw(figures)
+    data = base64.b64encode(plots.as_png(figure)).decode()
+    plt.close(figure)
+    return f'<img alt="{ALT}" src="data:image/png;base64,{data}">'
+
+
+def _shares(ax, predicted, true):
+    places = np.arange(len(predicted))
+    ax.bar(places, predicted, color=plots.COLOURS[0], label="predictions")
+    ax.step(places, true, where="mid", color="black", linewidth=1.5, label="labels")
+    ax.set(title="classes in use", xlabel="class", ylabel="share", ylim=(0, None))
+    ax.xaxis.set_major_locator(plt.MaxNLocator(MOST_TICKS, integer=True))
+    ax.legend(frameon=False)
+
+
+def _recall(ax, recall, counts):
+    known = [(n, r) for n, r in zip(counts, recall, strict=True) if r is not None and n]
+    ax.plot(*zip(*known, strict=True), "o", color=plots.COLOURS[0])
+    ax.set(title="recall by count", xlabel="training images read", ylabel="recall")
+    ax.set(ylim=(-0.05, 1.05), xscale="log")
+    ax.xaxis.set_major_formatter("{x:g}")
+
+
+def _units(ax, layers, constant):
+    ax.set(title="units that are the same for every image", ylim=(-0.02, 1.02), ylabel="share")
+    if not layers:
+        ax.text(0.5, 0.5, "one layer only", ha="center", transform=ax.transAxes)
+        return
+    places = np.arange(len(layers))
+    ax.bar(places, constant, color=plots.COLOURS[1])
+    step = -(-len(layers) // MOST_TICKS)
+    names = [name[-14:] for name in layers]
+    ax.set_xticks(places[::step], names[::step], rotation=35, ha="right", rotation_mode="anchor")
+    ax.set_xlabel("before the layer")

@@ -1,0 +1,129 @@
+"""A collapse monitor for one's own training loop. Lesson 01 uses it.
+
+monitor = CollapseMonitor()
+for images, targets in batches:
+    ...
+    loss.backward()
+    monitor(logits, targets, loss)
+"""
+
+import math
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from imbalkit.diagnose.outputs import class_labels, is_binary, sums_to_one
+from imbalkit.metrics import effective_classes
+
+LOOK_EVERY = 5  # steps; ten batches in fifty show enough, at a fifth of the cost
+JUDGE_EVERY = 50  # steps; each time waits for the device once
+IN_A_ROW = 3  # so often the same verdict, before it counts: training begins at these floors
+NEAR = 0.02  # relative distance to a floor; the mean over 1,280 images varies by about as much
+
+
+class CollapseWarning(UserWarning):
+    """A training has collapsed, or is about to."""
+
+
+class CollapseMonitor:
+    """Warns once, in one sentence, when a training collapses.
+
+    That is when the loss is not finite, when the outputs are probabilities (softmax before the
+    loss), or when for 150 steps nearly all predictions are one class, or the cross-entropy stays
+    at what is known without looking at an image: ln C, or the entropy of the class shares.
+
+    Counts stay on the device; it is waited for once every 50 steps.
+
+    warning: the sentence, "" so far.
+    """
+
+    def __init__(self):
+        self.warning = ""
+        self.steps = 0
+        self.verdicts = []
+        self._forget()
+
+    def __call__(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Note one batch: logits (N, C), or (N, 1) or (N,) for two classes; targets as the loss
+        takes them; loss a scalar. Issues a CollapseWarning, once."""
+        sentence = self.update(logits, targets, loss)
+        if sentence:
+            warnings.warn(sentence, CollapseWarning, stacklevel=2)
+
+    def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> str:
+        """As a call, but return the sentence in place of a warning; "" at all other times."""
+        self.steps += 1
+        if self.warning:
+            return ""
+        if self.steps % LOOK_EVERY == 0:
+            self._look(logits.detach(), targets, loss.detach())
+        if self.steps % JUDGE_EVERY == 0:
+            self.warning = self._judge(logits.detach())
+        return self.warning
+
+    def _forget(self) -> None:
+        self.looks, self.sums, self.predicted, self.true = 0, None, None, None
+
+    def _look(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+        binary = is_binary(logits)
+        logits = logits.float()
+        if binary:
+            logits = F.pad(logits.reshape(-1, 1), (1, 0))  # the other class's logit is 0
+        labels = class_labels(targets, binary)
+        classes = logits.shape[1]
+        if self.sums is None:
+            self.sums = torch.zeros(2, device=logits.device)
+            self.predicted = torch.zeros(classes, device=logits.device)
+            self.true = torch.zeros(classes, device=logits.device)
+            self.one = torch.ones(1, device=logits.device)
+        one = self.one.expand(len(labels))
+        self.looks += 1
+        self.sums += torch.stack([F.cross_entropy(logits, labels), loss.float().reshape(())])
+        self.predicted.index_add_(0, logits.argmax(1), one)
+        self.true.index_add_(0, labels, one)
+
+    def _judge(self, logits: Tensor) -> str:
+        numbers = torch.cat([self.sums, self.predicted, self.true]).tolist()
+        classes = len(self.predicted)
+        cross_entropy, loss = numbers[0] / self.looks, numbers[1]
+        predicted, true = numbers[2 : 2 + classes], numbers[2 + classes :]
+        kind, sentence = verdict(cross_entropy, loss, predicted, true, sums_to_one(logits, 1))
+        self._forget()
+        self.verdicts = [*self.verdicts, kind][-IN_A_ROW:]
+        at_once = kind in ("non_finite", "double_softmax")
+        if kind and (at_once or self.verdicts == [kind] * IN_A_ROW):
+            return f"step {self.steps}: {sentence}; imbalkit.diagnose finds the cause."
+        return ""
+
+
+def verdict(
+    cross_entropy: float, loss: float, predicted: list, true: list, probabilities: bool
+) -> tuple[str, str]:
+    """What a window of training looks like: a name and a sentence, or two empty strings.
+
+    cross_entropy: unweighted, mean of the window. predicted, true: counts of each class.
+    """
+    if not math.isfinite(loss) or not math.isfinite(cross_entropy):
+        return "non_finite", "the loss is not finite: stop, and lower the learning rate"
+    if probabilities:
+        return "double_softmax", (
+            "each row of the outputs sums to 1: give the loss logits, without softmax, unless it "
+            "takes probabilities"
+        )
+    shares = [n / sum(true) for n in true if n]
+    entropy = -sum(p * math.log(p) for p in shares)
+    used, there = effective_classes(_share(predicted)), effective_classes(_share(true))
+    if there > 1 and used <= 1 + 0.1 * (there - 1):
+        top = max(predicted) / sum(predicted)
+        which = predicted.index(max(predicted))
+        return "collapse", f"{top:.0%} of the predictions are class {which}"
+    for name, floor in (("ln C", math.log(len(true))), ("the entropy of the classes", entropy)):
+        if floor > 0 and abs(cross_entropy - floor) < NEAR * floor:
+            return "floor", f"the loss stays at {name}, {floor:.3f}: no image is told from another"
+    return "", ""
+
+
+def _share(counts: list) -> list:
+    return [n / sum(counts) for n in counts]

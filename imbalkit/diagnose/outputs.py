@@ -1,0 +1,216 @@
+"""What a model's outputs are, and what a loss takes them for.
+
+Both are found by looking at numbers, not at names, so that any module and any function will do.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Sums of float32 or bfloat16 probabilities differ from 1 by rounding: 2^-8 is bfloat16's step.
+ROUNDING = 2**-7
+# Operations that only rearrange numbers; the activation, if any, stands behind them.
+RESHAPING = ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "Slice", "Select", "Alias")
+SQUASHING = ("Softmax", "Sigmoid")
+
+
+def logits_of(outputs) -> Tensor:
+    """The tensor of class scores: the outputs, or the first of them."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(outputs, (tuple, list)) and outputs and isinstance(outputs[0], Tensor):
+        return outputs[0]
+    raise TypeError(
+        f"the model returns a {type(outputs).__name__}; pass one that returns the logits, (N, C), "
+        "for example a small nn.Module whose forward is `return self.model(x).logits`."
+    )
+
+
+def check_outputs(logits: Tensor, images: int) -> None:
+    """Raise ValueError unless there is a row of scores, or one score, for each image."""
+    if logits.ndim in (1, 2) and len(logits) == images and logits.is_floating_point():
+        return
+    raise ValueError(
+        f"the model returns {logits.dtype} of shape {tuple(logits.shape)} for {images} inputs; a "
+        "classifier returns float scores of shape (N, C), or (N,) or (N, 1) for two classes."
+    )
+
+
+def is_binary(logits: Tensor) -> bool:
+    """One score for two classes, in place of a score for each?"""
+    return logits.ndim == 1 or logits.shape[1] == 1
+
+
+def class_labels(targets: Tensor, binary: bool) -> Tensor:
+    """The class of each target, int64 (N,): an index, the largest probability, or above a half."""
+    if binary:
+        if targets.ndim > 2 or targets.numel() != len(targets):
+            raise ValueError(
+                f"targets have shape {tuple(targets.shape)} but the model has one output for two "
+                "classes; give one target for each input."
+            )
+        return (targets.flatten() > 0.5).long()
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        return targets.float().argmax(1)
+    if targets.ndim > 2 or targets.numel() != len(targets):
+        raise ValueError(
+            f"targets have shape {tuple(targets.shape)}; give class indices (N,) or one "
+            "probability for each class (N, C)."
+        )
+    return targets.flatten().long()
+
+
+def last_operation(logits: Tensor) -> str:
+    """The operation that made the logits, such as "Softmax", read off autograd's graph."""
+    node = logits.grad_fn
+    while node is not None:
+        name = node.name().removesuffix("0").removesuffix("Backward")
+        if not name.startswith(RESHAPING) or not node.next_functions:
+            return name
+        node = node.next_functions[0][0]
+    return ""
+
+
+def sums_to_one(logits: Tensor, dim: int) -> bool:
+    """Are these probabilities along `dim`? False for fewer than two of them."""
+    if logits.ndim != 2 or logits.shape[dim] < 2 or not logits.isfinite().all():
+        return False
+    return bool((logits >= 0).all() and ((logits.sum(dim) - 1).abs() < ROUNDING).all())
+
+
+def are_log_probabilities(logits: Tensor) -> bool:
+    """Do the exponentials of each row sum to 1?"""
+    if logits.ndim != 2 or logits.shape[1] < 2 or not logits.isfinite().all():
+        return False
+    return bool((logits <= ROUNDING).all() and (logits.logsumexp(1).abs() < ROUNDING).all())
+
+
+def log_probabilities(logits: Tensor, kind: str) -> Tensor:
+    """Log-probabilities (N, C), whatever the scores are; two columns for a single score.
+
+    kind: "logits", "probabilities" or "log_probabilities", as `OutputKind` finds it.
+    """
+    if is_binary(logits):
+        score = logits.flatten()
+        if kind == "probabilities":
+            score = torch.logit(score.clamp(1e-7, 1 - 1e-7))
+        return torch.stack([F.logsigmoid(-score), F.logsigmoid(score)], 1)
+    if kind == "probabilities":
+        return logits.clamp_min(1e-7).log()
+    return logits.log_softmax(1)  # which leaves log-probabilities as they are
+
+
+def double_softmax_floor(classes: int) -> float:
+    """The least loss that softmax twice can reach: -log(e / (e + C - 1))."""
+    return math.log(1 + (classes - 1) / math.e)
+
+
+@dataclass
+class LossFacts:
+    """What a loss does, found by giving it made-up scores.
+
+    wants: "logits" (adding a constant to a row changes nothing), "log_probabilities" (it changes
+        by that constant), or "other".
+    squashes: does it apply its own softmax or sigmoid twice, so that perfect scores cost as much
+        however large they are?
+    floor: the loss of perfect, very large logits, in units of the loss of equal logits.
+    weights: float (C,), how strongly each class pulls, 1 on average; None if it could not be found.
+    sums: does it add up the images of a batch in place of averaging them?
+    problem: the error that the loss raised, else "".
+    """
+
+    wants: str = "other"
+    squashes: bool = False
+    floor: float = 0.0
+    weights: Tensor | None = None
+    sums: bool = False
+    problem: str = ""
+
+
+def examine_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
+    """Give a loss made-up scores of the shape of `logits`, with targets like `targets`.
+
+    Losses of more than the logits (a multitask loss) raise here, and are then left alone.
+    """
+    try:
+        return (
+            _binary_loss(loss_fn, logits, targets)
+            if is_binary(logits)
+            else _loss(loss_fn, logits, targets)
+        )
+    except Exception as error:  # any user's code: whatever it raises is an answer
+        return LossFacts(problem=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
+
+
+def _loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
+    classes = logits.shape[1]
+    labels = torch.arange(classes, device=logits.device)
+    right = F.one_hot(labels, classes).to(logits)
+    y = right.to(targets.dtype) if targets.ndim == 2 and targets.shape[1] > 1 else labels
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(classes, classes, generator=generator).to(logits)
+
+    def loss(x, repeat=1):
+        return loss_fn(x.repeat(repeat, 1), torch.cat([y] * repeat)).mean()
+
+    plain, shifted = loss(scores).item(), loss(scores + 3).item()
+    tolerance = 1e-3 * (1 + abs(plain))
+    wants = "logits" if abs(shifted - plain) < tolerance else "other"
+    moved = (plain - shifted) / 3  # the total weight, if the loss is linear in the scores
+    if wants == "other" and abs(loss(scores + 6).item() - shifted + 3 * moved) < tolerance:
+        wants = "log_probabilities" if moved > 0 else "other"
+    facts = LossFacts(wants, sums=_adds_up(loss, scores))
+    if wants == "logits":
+        facts.floor, facts.squashes = _floor(loss, right, torch.zeros_like(right))
+    facts.weights = _pull(loss, torch.zeros_like(right))
+    return facts
+
+
+def _binary_loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
+    y = torch.tensor([0, 1], device=logits.device)
+    shape = (2, 1) if targets.ndim == 2 else (2,)
+    score_shape = (2, 1) if logits.ndim == 2 else (2,)
+    sign = torch.tensor([-1.0, 1.0]).to(logits).view(score_shape)
+
+    def loss(x, repeat=1):
+        tail = shape[1:]
+        target = y.to(targets.dtype).view(shape).repeat(repeat, *[1] * len(tail))
+        return loss_fn(x.repeat(repeat, *[1] * (x.ndim - 1)), target).mean()
+
+    facts = LossFacts("logits", sums=_adds_up(loss, sign * 0.3))
+    facts.floor, facts.squashes = _floor(loss, sign, torch.zeros_like(sign))
+    facts.weights = _pull(loss, torch.zeros_like(sign))
+    return facts
+
+
+def _floor(loss, right: Tensor, equal: Tensor) -> tuple[float, bool]:
+    """The loss of perfect scores relative to that of equal ones, and whether it is stuck there.
+
+    Cross-entropy goes to 0; label smoothing goes up again; only a second softmax stays the same.
+    """
+    start, large, larger = (loss(x).item() for x in (equal, 50 * right, 100 * right))
+    floor = large / max(abs(start), 1e-9)
+    return floor, floor > 0.05 and abs(larger - large) < 1e-4 * abs(large)
+
+
+def _pull(loss, equal: Tensor) -> Tensor | None:
+    """The size of each class's gradient at equal scores, 1 on average: its weight."""
+    with torch.enable_grad():
+        scores = equal.clone().requires_grad_()
+        value = loss(scores)
+        if not value.requires_grad:
+            return None
+        (gradient,) = torch.autograd.grad(value, scores)
+    size = gradient.reshape(len(equal), -1).norm(dim=1).cpu()
+    if not size.isfinite().all() or size.sum() == 0:
+        return None
+    return size / size.mean()
+
+
+def _adds_up(loss, scores: Tensor) -> bool:
+    """Does the same batch twice cost twice as much?"""
+    return abs(loss(scores, 2).item() / max(loss(scores).item(), 1e-9) - 2) < 1e-3

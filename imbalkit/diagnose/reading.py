@@ -1,0 +1,185 @@
+"""Read batches of any kind without leaving a trace, and say in a sentence what cannot be read."""
+
+import random
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imbalkit.device import random_state, set_random_state
+from imbalkit.diagnose.outputs import class_labels
+
+# The standard error of a share measured on 2,048 images is at most 1.1 %.
+MOST_IMAGES = 2048
+
+
+class Clock:
+    """Counts down a budget of seconds; parts of the examination ask for shares of it."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self.started = time.perf_counter()
+
+    def spent(self) -> float:
+        return time.perf_counter() - self.started
+
+    def left(self) -> float:
+        return self.seconds - self.spent()
+
+    def after(self, share: float) -> float:
+        """The moment at which `share` of the whole budget will have gone by from now."""
+        return time.perf_counter() + share * self.seconds
+
+
+@contextmanager
+def random_state_kept(*loaders):
+    """Put every random state back at the end: torch's, numpy's, Python's, and that of a loader's
+    own generator."""
+    generators = [g for loader in loaders for g in _generators(loader)]
+    kept = (random_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
+    own = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        set_random_state(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        random.setstate(kept[2])
+        for generator, state in zip(generators, own, strict=True):
+            generator.set_state(state)
+
+
+def _generators(loader) -> list[torch.Generator]:
+    """The torch generators that a DataLoader and its samplers draw from."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (
+        loader,
+        getattr(loader, "sampler", None),
+        batch_sampler,
+        getattr(batch_sampler, "sampler", None),
+    )
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return [g for g in found if isinstance(g, torch.Generator)]
+
+
+@dataclass
+class Sample:
+    """What was read of one iterable of batches.
+
+    name: "training" or "evaluation".
+    inputs: (N, ...), as the batches hold them, on the CPU.
+    targets: (N, ...), as the batches hold them, on the CPU.
+    target_batches: the targets of every batch read, also of those whose inputs were not kept.
+    consumed: a sentence for the report.
+    exhausted: were all batches read?
+    """
+
+    name: str
+    inputs: Tensor
+    targets: Tensor
+    target_batches: list[Tensor]
+    consumed: str
+    exhausted: bool
+
+    @property
+    def batch(self) -> int:
+        """The size of a batch."""
+        return len(self.target_batches[0])
+
+    def number_classes(self, classes: int, binary: bool) -> None:
+        """Turn targets into classes, once the number of classes is known.
+
+        labels: int64 (N,), of the inputs kept, as they are, also where no such class exists.
+        class_batches: those of every batch read that exist; class_counts: int64 (C,).
+        """
+        self.labels = class_labels(self.targets, binary)
+        read = [class_labels(targets, binary) for targets in self.target_batches]
+        self.class_batches = [y[(y >= 0) & (y < classes)] for y in read]
+        self.class_counts = torch.bincount(torch.cat(self.class_batches), minlength=classes)
+        self.seen = int((self.class_counts > 0).sum())
+
+
+def read(batches: Iterable, name: str, until: float) -> Sample:
+    """Read up to 2,048 images, or until the moment `until`, but at least one batch.
+
+    While every label so far is the same, labels are read on: only the batches behind can tell
+    whether that is the order of the data or all there is.
+    """
+    argument = f"{'train' if name == 'training' else 'eval'}_batches"
+    if isinstance(batches, (Tensor, dict, str)) or not isinstance(batches, Iterable):
+        raise TypeError(
+            f"{argument} is a {type(batches).__name__}; pass an iterable of (inputs, targets) "
+            "batches: a DataLoader, a list, a generator."
+        )
+    inputs, targets, target_batches, exhausted = [], [], [], True
+    for batch in batches:
+        x, y = check_batch(batch, argument, inputs[0] if inputs else None)
+        target_batches.append(y.detach().cpu())
+        if sum(map(len, inputs)) < MOST_IMAGES:
+            inputs.append(x.detach().cpu())
+            targets.append(target_batches[-1])
+        enough = sum(map(len, inputs)) >= MOST_IMAGES and not _all_alike(target_batches)
+        if enough or time.perf_counter() > until:
+            exhausted = False
+            break
+    if not inputs:
+        raise ValueError(
+            f"{argument} is empty; a generator that has been used up yields nothing: make it anew."
+        )
+    read_text = f"{len(target_batches)} {name} batches, {sum(map(len, target_batches)):,} images"
+    if iter(batches) is batches:
+        read_text += "; it is a generator, and these batches are gone"
+    return Sample(
+        name,
+        torch.cat(inputs)[:MOST_IMAGES],
+        torch.cat(targets)[:MOST_IMAGES],
+        target_batches,
+        read_text,
+        exhausted,
+    )
+
+
+def _all_alike(target_batches: list[Tensor]) -> bool:
+    first = target_batches[0].flatten()[:1]
+    return all(bool((batch == first).all()) for batch in target_batches)
+
+
+def check_batch(batch, argument: str, first: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return ``(inputs, targets)``, or say what the batch is instead."""
+    if isinstance(batch, dict):
+        keys = ", ".join(repr(key) for key in batch)
+        raise TypeError(
+            f"{argument} yields dicts with the keys {keys}; pass pairs instead, for example "
+            "[(b['image'], b['label']) for b in batches]."
+        )
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        raise TypeError(
+            f"{argument} yields a {type(batch).__name__}; each batch must be a pair (inputs, "
+            "targets)."
+        )
+    inputs, targets = batch[0], batch[1]
+    for what, value in (("inputs", inputs), ("targets", targets)):
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"the {what} of {argument} are a {type(value).__name__}; they must be a torch "
+                "Tensor."
+            )
+        if value.ndim == 0 or len(value) == 0:
+            raise ValueError(
+                f"the {what} of {argument} have shape {tuple(value.shape)}; the first dimension "
+                "counts the images and cannot be 0."
+            )
+    if len(inputs) != len(targets):
+        raise ValueError(
+            f"{argument} yields {len(inputs)} inputs with {len(targets)} targets; a batch "
+            "needs one target for each input."
+        )
+    if first is not None and inputs.shape[1:] != first.shape[1:]:
+        raise ValueError(
+            f"{argument} yields inputs of shape {tuple(inputs.shape[1:])} after "
+            f"{tuple(first.shape[1:])}; give all batches the same shape."
+        )
+    return inputs, targets

@@ -1,0 +1,147 @@
+"""Findings and the report that holds them, for a terminal, for a notebook and for programs."""
+
+import html
+import textwrap
+from dataclasses import asdict, dataclass, field
+
+FAULT, WARNING, NOTE = "fault", "warning", "note"
+SEVERITIES = (FAULT, WARNING, NOTE)
+
+
+@dataclass
+class Finding:
+    """One thing that was found.
+
+    cause: a stable name, such as "double_softmax".
+    severity: "fault" (explains a failure, or is wrong whatever the model does), "warning" (may
+        become one) or "note" (for information).
+    numbers: what was measured, by name.
+    explanation: two sentences.
+    fix: code to paste.
+    lesson: the notebook that teaches it.
+    """
+
+    cause: str
+    severity: str
+    numbers: dict[str, str]
+    explanation: str
+    fix: str
+    lesson: str
+
+
+@dataclass(repr=False)
+class Diagnosis:
+    """What `imbalkit.diagnose` found: look at `cause`, or print it.
+
+    findings: the most likely cause first, faults before warnings before notes.
+    healthy_checks: what was checked and found in order, by name.
+    not_checked: what could not be checked, by name, and why.
+    learned: what the model has learned of what there is: 0 for guessing or for knowing the class
+        shares alone, 1 for perfect; on training or evaluation images, whichever is less.
+    consumed: what was read of the batches.
+    """
+
+    findings: list[Finding]
+    healthy_checks: dict[str, str]
+    not_checked: dict[str, str]
+    learned: float
+    consumed: list[str]
+    seconds: float
+    figures: dict = field(default_factory=dict)
+
+    @property
+    def faults(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == FAULT]
+
+    @property
+    def causes(self) -> list[str]:
+        """The names of the faults, the most likely first; ["healthy"] where there is none."""
+        return [fault.cause for fault in self.faults] or ["healthy"]
+
+    @property
+    def cause(self) -> str:
+        """The name of the most likely cause, or "healthy"."""
+        return self.causes[0]
+
+    @property
+    def healthy(self) -> bool:
+        return not self.faults
+
+    def to_dict(self) -> dict:
+        """All of it in dicts, lists, strings and numbers, ready for JSON."""
+        return (
+            {"cause": self.cause, "causes": self.causes}
+            | {key: value for key, value in asdict(self).items() if key != "figures"}
+            | {"figures": self.figures}
+        )
+
+    def __repr__(self) -> str:
+        lines = [self._headline(), ""]
+        for number, finding in enumerate(self.findings, 1):
+            lines += _finding_as_text(number, finding)
+        if self.healthy_checks:
+            lines += ["In order:", *_wrapped(self.healthy_checks), ""]
+        if self.not_checked:
+            lines += ["Not checked:", *_wrapped(self.not_checked), ""]
+        return "\n".join([*lines, self._footer()])
+
+    def _repr_html_(self) -> str:
+        from imbalkit.diagnose.figures import as_png  # a program needs no figures
+
+        parts = [f"<p><b>{html.escape(self._headline())}</b></p>"]
+        if self.findings:
+            rows = "".join(_finding_as_row(finding) for finding in self.findings)
+            head = "".join(f"<th>{name}</th>" for name in ("cause", "what was measured", "meaning"))
+            parts.append(f'<table style="text-align:left"><tr>{head}</tr>{rows}</table>')
+        parts.append(as_png(self.figures))
+        for title, entries in (
+            ("In order", self.healthy_checks), ("Not checked", self.not_checked)
+        ):  # fmt: skip
+            if entries:
+                items = "".join(
+                    f"<li><b>{html.escape(name)}</b>: {html.escape(text)}</li>"
+                    for name, text in entries.items()
+                )
+                count = f"{title} ({len(entries)})"
+                parts.append(f"<details><summary>{count}</summary><ul>{items}</ul></details>")
+        parts.append(f"<p>{html.escape(self._footer())}</p>")
+        return "".join(parts)
+
+    def _headline(self) -> str:
+        if self.healthy:
+            more = f", {len(self.findings)} things to know" if self.findings else ""
+            return f"Diagnosis: healthy{more}"
+        return "Diagnosis: " + ", then ".join(self.causes)
+
+    def _footer(self) -> str:
+        learned = f"Learned {max(self.learned, 0):.0%} of what there is (0 guessing, 100 perfect). "
+        return learned + f"Read: {'; '.join(self.consumed)}. {self.seconds:.1f} s."
+
+
+def _finding_as_text(number: int, finding: Finding) -> list[str]:
+    lines = [f"{number}. {finding.cause} ({finding.severity})"]
+    lines += [f"   {name}: {value}" for name, value in finding.numbers.items()]
+    indent = {"initial_indent": "   ", "subsequent_indent": "   "}
+    lines += textwrap.wrap(finding.explanation, 96, **indent)
+    lines += [textwrap.indent(finding.fix, "   | "), f"   See {finding.lesson}", ""]
+    return lines
+
+
+def _wrapped(entries: dict[str, str]) -> list[str]:
+    lines = []
+    for name, text in entries.items():
+        options = {"initial_indent": "  - ", "subsequent_indent": "    "}
+        lines += textwrap.wrap(f"{name}: {text}", 96, **options)
+    return lines
+
+
+def _finding_as_row(finding: Finding) -> str:
+    numbers = "<br>".join(
+        f"{html.escape(name)}: {html.escape(value)}" for name, value in finding.numbers.items()
+    )
+    left = 'style="text-align:left;vertical-align:top"'
+    return (
+        f"<tr><td {left}><b>{finding.cause}</b><br>{finding.severity}</td>"
+        f"<td {left}>{numbers}</td><td {left}>{html.escape(finding.explanation)}"
+        f"<pre>{html.escape(finding.fix)}</pre>See {html.escape(finding.lesson)}</td></tr>"
+    )

@@ -72,9 +72,9 @@ def answers(evidence) -> dict:
     """The result of every check. What is only left when nothing else explains a failure is asked
     last, and only then."""
     results = {name: check(evidence) for name, check in CHECKS.items()}
-    faults = [r for r in results.values() if isinstance(r, Finding) and r.severity == FAULT]
     for name, check in LEFT_OVER.items():
-        results[name] = check(evidence) if not faults else NotChecked("explained by the above")
+        explained = any(isinstance(r, Finding) and r.severity == FAULT for r in results.values())
+        results[name] = NotChecked("explained by a fault") if explained else check(evidence)
     return results
 
 

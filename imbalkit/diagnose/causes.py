@@ -196,6 +196,17 @@ CAUSES = {
         "for epoch in range(10):\n    train_one_epoch()",
         DIAGNOSING,
     ),
+    "not_learning": Cause(
+        "The model has learned next to nothing, and none of the checks says why. See below what "
+        "could not be checked: an argument that was left out may be what is missing.",
+        "images, targets = next(iter(train_batches))\n"
+        "for step in range(200):  # any working model can learn one batch by heart\n"
+        "    loss = torch.nn.functional.cross_entropy(model(images), targets)\n"
+        "    optimizer.zero_grad()\n"
+        "    loss.backward()\n"
+        "    optimizer.step()",
+        DIAGNOSING,
+    ),
     "overfitting": Cause(
         "The model knows its training images and fails on new ones, prepared in the same way. That "
         "is no collapse: it needs more data, augmentation or less training.",

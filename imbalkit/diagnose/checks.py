@@ -633,18 +633,16 @@ def finite_weights(e: Evidence):
 
 
 def undertrained(e: Evidence):
-    """Has the model been trained, and does it still learn?"""
-    steps = _steps(e.optimizer)
-    numbers = {"steps taken": steps} if steps is not None else {}
+    """Has the model been trained, and would it learn?"""
     if not e.failing:
         return Healthy(f"learned {e.learned:.0%} of what there is")
-    if e.probes is None:
-        return NotChecked(_probes_missing(e))
+    if e.probes is None or e.probes.best().progress < STUCK:
+        return NotChecked(_probes_missing(e) if e.probes is None else "no trial training learns")
+    steps = _steps(e.optimizer)
+    numbers = {"steps taken": steps} if steps is not None else {}
     numbers["learned so far (0 guessing, 100 % perfect)"] = f"{max(e.learned, 0):.0%}"
     numbers["in a trial from new weights"] = _progress(e.probes.best())
-    if e.probes.best().progress > STUCK or (e.probes.onward and e.probes.onward.progress > STUCK):
-        return finding("undertrained", NOTE if e.untrained else FAULT, numbers)
-    return NotChecked("the trial trainings did not learn at any learning rate")
+    return finding("undertrained", NOTE if e.untrained else FAULT, numbers)
 
 
 def _steps(optimizer) -> int | None:
@@ -662,7 +660,7 @@ def overfitting(e: Evidence):
     train, evaluation = e.on_train.learned, e.on_eval.learned
     numbers = {"learned, on training and on evaluation images": f"{train:.0%}, {evaluation:.0%}"}
     if e.eval_is_worse and e.on_train.finite:
-        return finding("overfitting", WARNING, numbers)
+        return finding("overfitting", FAULT if e.failing else WARNING, numbers)
     return Healthy(numbers.popitem()[1])
 
 
@@ -677,6 +675,18 @@ def constant_output(e: Evidence):
     if e.output_spread < 1e-3:
         return finding("constant_output", if_failing(e), numbers)
     return Healthy(f"they spread by {e.output_spread:.2g} over the images")
+
+
+def not_learning(e: Evidence):
+    """Has the model learned anything?"""
+    if not e.failing:
+        return Healthy(f"learned {e.learned:.0%} of what there is")
+    numbers = {"learned (0 guessing, 100 % perfect)": f"{max(e.learned, 0):.0%}"}
+    if e.probes is None:
+        numbers["trial trainings"] = _probes_missing(e)
+    else:
+        numbers["in a trial from new weights"] = _progress(e.probes.best())
+    return finding("not_learning", if_failing(e), numbers)
 
 
 CHECKS = {
@@ -707,9 +717,10 @@ CHECKS = {
     "finite weights": finite_weights,
 }
 
-# Symptoms that any of the faults above would bring about.
+# Symptoms that any of the faults above would bring about: the first that is there counts.
 LEFT_OVER = {
-    "training length": undertrained,
     "dependence on the input": constant_output,
+    "training length": undertrained,
     "overfitting": overfitting,
+    "learning at all": not_learning,
 }

@@ -13,7 +13,7 @@ from imbalkit.diagnose.outputs import log_probabilities, logits_of
 from imbalkit.diagnose.reading import Clock
 
 IMAGES, BATCH = 64, 16  # four batches an epoch: a single one would forgive too high a rate
-FEWEST_STEPS, MOST_STEPS = 12, 48
+FEWEST_STEPS, MOST_STEPS = 24, 48
 REHEARSAL_STEPS = 200
 # Progress is 0 at the loss of knowing the class shares alone and 1 at no loss at all.
 LEARNS = 0.3
@@ -75,7 +75,7 @@ def probe(evidence: Evidence, clock: Clock) -> Probes:
     """
     trials = _Trials(evidence, few_images(evidence), BATCH)
     until = clock.started + 0.55 * clock.seconds
-    trials.plan(until, trainings=7, fewest=FEWEST_STEPS, most=MOST_STEPS)
+    trials.plan(until, trainings=5, fewest=FEWEST_STEPS, most=MOST_STEPS)
     rate = max(map(base_rate, evidence.optimizer.param_groups))
     probes = Probes(rate, {1.0: trials.run(1.0)})
     probes.onward = trials.run(1.0, fresh=False)

@@ -9,7 +9,7 @@ GET_DATA = $(BIN)/python data_scripts/fetch_data.py || { export IMBALKIT_OFFLINE
 # `make notebooks NOTEBOOKS=notebooks/01_*.ipynb` executes only those named.
 NOTEBOOKS ?=
 
-.PHONY: help learn course test notebooks seeds benchmark data lint clean
+.PHONY: help learn course test notebooks seeds benchmark faults data lint clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -21,8 +21,9 @@ learn: .venv/learn.stamp ## set up, get the data, open the first lesson in Jupyt
 course: .venv/learn.stamp ## the same without a screen: execute every lesson into build/course
 	@$(GET_DATA); $(BIN)/python tools/run_notebooks.py --output build/course
 
-test: lint ## all tests: ruff, the quick tests, then every notebook (nbval)
+test: lint ## all tests: ruff, the quick tests, the fault bench, then every notebook (nbval)
 	$(BIN)/python -m pytest -m "not notebooks"
+	@$(GET_DATA); $(BIN)/python -m benchmarks.faults
 	@$(GET_DATA); $(BIN)/python -m pytest --timeout=0 --nbval-lax --nbval-current-env \
 		--nbval-cell-timeout=$(CELL_TIMEOUT) notebooks
 
@@ -35,6 +36,9 @@ seeds: .venv/learn.stamp ## three seeds of each comparison; the claims must hold
 
 benchmark: .venv/learn.stamp ## images per second of the training loop, as a table and as JSON
 	$(BIN)/python benchmarks/run.py
+
+faults: .venv/learn.stamp ## broken and healthy trainings, and what diagnose says of them
+	$(BIN)/python -m benchmarks.faults --write
 
 data: .venv/learn.stamp ## download CIFAR-10 (170 MB) into your cache folder
 	$(BIN)/python data_scripts/fetch_data.py

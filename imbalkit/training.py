@@ -164,6 +164,8 @@ def fit(
         history, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
         shares = [history.shares]
     collapse = CollapseMonitor()
+    collapse.steps = len(history.train) * len(train_batches)
+    collapse.warning = history.warning  # it warns once, also in a training that was cut off
     done_before, started = history.seconds, time.perf_counter()
     progress = Progress(steps, visible=show_progress)
     progress.start_at(len(history.train) * len(train_batches))

@@ -7,11 +7,15 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from benchmarks.faults import first_half, second_half
+from benchmarks.faults import first_part, second_part
 from benchmarks.faults.case import Case, Trained
 from imbalkit import diagnose
+from imbalkit.diagnose import Diagnosis
 
-HALVES = {"first": first_half.cases, "second": second_half.cases}
+PARTS = {
+    "first": first_part.cases,
+    "second": second_part.cases,
+}
 
 
 @dataclass
@@ -23,7 +27,7 @@ class Outcome:
     """
 
     name: str
-    half: str
+    part: str
     causes: list[str]
     faults: list[str]
     changed: list[str]
@@ -42,7 +46,7 @@ class Outcome:
         return set(self.causes) <= set(self.faults[:3]) if self.causes else self.first
 
 
-def run(case: Case, half: str, seconds: float = 20) -> Outcome:
+def run(case: Case, part: str, seconds: float = 20) -> tuple[Outcome, Diagnosis]:
     """Train, diagnose, and look whether anything was changed."""
     started = time.perf_counter()
     trained = case.train()
@@ -57,16 +61,17 @@ def run(case: Case, half: str, seconds: float = 20) -> Outcome:
         seconds=seconds,
     )
     changed = differences(before, snapshot(trained))
-    return Outcome(
+    outcome = Outcome(
         case.name,
-        half,
+        part,
         list(case.causes),
         diagnosis.causes,
         changed,
         diagnosis.learned,
         training,
         diagnosis.seconds,
-    ), diagnosis
+    )
+    return outcome, diagnosis
 
 
 def snapshot(trained: Trained) -> dict:
@@ -117,24 +122,23 @@ def _same(a, b) -> bool:
     return type(a) is type(b) and a == b
 
 
-def confusion_table(outcomes: list[Outcome]) -> str:
-    """One line a case, then the figures of each half."""
-    width = max(len(outcome.name) for outcome in outcomes)
+def line(o: Outcome) -> str:
+    """One outcome as a line of the table."""
+    mark = "first" if o.first else "among 3" if o.among_three else "MISSED"
+    causes = " + ".join(o.causes) or "healthy"
+    seconds = f"{o.training_seconds:.0f} + {o.diagnosis_seconds:.0f} s"
+    changed = f"  CHANGED: {', '.join(o.changed[:5])}" if o.changed else ""
+    return f"{mark:7}  {o.name:36}  {causes} -> {', '.join(o.faults)}  ({seconds}){changed}"
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The figures of each part, and of all."""
     lines = []
-    for o in outcomes:
-        mark = "first" if o.first else "among 3" if o.among_three else "MISSED"
-        expected = " + ".join(o.causes) or "healthy"
+    for part in [*dict.fromkeys(o.part for o in outcomes), "all"]:
+        f = summary([o for o in outcomes if part in ("all", o.part)])
         lines.append(
-            f"{o.half:6} {o.name:{width}}  {mark:7}  {expected} -> {', '.join(o.faults)}"
-            f"  ({o.training_seconds:.0f} s, {o.diagnosis_seconds:.0f} s)"
-        )
-        if o.changed:
-            lines.append(f"       CHANGED: {', '.join(o.changed[:5])}")
-    for half in dict.fromkeys(o.half for o in outcomes):
-        figures = summary([o for o in outcomes if o.half == half])
-        lines.append(
-            f"{half} half: named first {figures['first']} of {figures['faults']}, among the first "
-            f"three {figures['among_three']}; accused {figures['accused']} of {figures['healthy']}"
+            f"{part:7} named first {f['first']} of {f['faults']}, among the first three "
+            f"{f['among_three']}; accused {f['accused']} of {f['healthy']} healthy ones"
         )
     return "\n".join(lines)
 

@@ -28,7 +28,7 @@ class Case:
 
 
 class Cases(dict):
-    """The cases of one half, by name, in the order in which they were written."""
+    """The cases of one part, by name, in the order in which they were written."""
 
     def fault(self, *causes: str):
         """Register the decorated function as a training with these faults."""

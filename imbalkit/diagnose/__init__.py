@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbalkit.diagnose.checks import CHECKS, LEFT_OVER, Healthy, NotChecked
+from imbalkit.diagnose.evidence import untouched
 from imbalkit.diagnose.examination import gather
 from imbalkit.diagnose.monitor import CollapseMonitor, CollapseWarning
 from imbalkit.diagnose.reading import Clock, random_state_kept, read
@@ -46,19 +47,22 @@ def diagnose(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; pass a torch.nn.Module.")
+    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}; pass a torch.optim.Optimizer.")
     clock = Clock(seconds)
-    with random_state_kept(train_batches, eval_batches):
+    with (
+        random_state_kept(train_batches, eval_batches),
+        untouched(model, optimizer),
+        torch.inference_mode(False),  # under it nothing has a gradient
+    ):
         train = read(train_batches, "training", clock.after(READING))
         evaluation = (
             None if eval_batches is None else read(eval_batches, "evaluation", clock.after(READING))
         )
         evidence = gather(model, train, evaluation, loss_fn, optimizer, clock)
     results = answers(evidence)
-    findings = [result for result in results.values() if isinstance(result, Finding)]
-    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))  # stable
-    findings = list({finding.cause: finding for finding in reversed(findings)}.values())[::-1]
     return Diagnosis(
-        findings,
+        in_order([result for result in results.values() if isinstance(result, Finding)]),
         {name: str(result) for name, result in results.items() if isinstance(result, Healthy)},
         {name: str(result) for name, result in results.items() if isinstance(result, NotChecked)},
         evidence.learned,
@@ -68,13 +72,23 @@ def diagnose(
     )
 
 
+def in_order(findings: list[Finding]) -> list[Finding]:
+    """Faults, then warnings, then notes; within these in the order of the checks; a cause once."""
+    findings = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    first = {}
+    for finding in findings:
+        first.setdefault(finding.cause, finding)
+    return list(first.values())
+
+
 def answers(evidence) -> dict:
     """The result of every check. What is only left when nothing else explains a failure is asked
     last, and only then."""
     results = {name: check(evidence) for name, check in CHECKS.items()}
     for name, check in LEFT_OVER.items():
         explained = any(isinstance(r, Finding) and r.severity == FAULT for r in results.values())
-        results[name] = NotChecked("explained by a fault") if explained else check(evidence)
+        explained |= any(isinstance(results.get(other), Finding) for other in LEFT_OVER)
+        results[name] = NotChecked("explained by another finding") if explained else check(evidence)
     return results
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from imbalkit.diagnose.causes import CAUSES
-from imbalkit.diagnose.evidence import Evidence, keeps_state
+from imbalkit.diagnose.evidence import Evidence, has_stepped, keeps_state
 from imbalkit.diagnose.outputs import SQUASHING, double_softmax_floor
 from imbalkit.diagnose.probes import AHEAD, LEARNS, STUCK
 from imbalkit.diagnose.report import FAULT, NOTE, WARNING, Finding
@@ -26,6 +26,8 @@ SHIFTED, STRETCHED = 0.5, 2.0
 FEW_IMAGES = 8
 # Gradients are added up over eight batches on purpose; single batches differ by a few times.
 ADDED_UP = 20
+# A batch a quarter as large has twice the noise; beyond that the exploded loss has to speak too.
+DIFFER = 3
 # Shuffled labels reach five standard deviations in less than one of a million examinations.
 DEVIATIONS = 5
 
@@ -72,18 +74,25 @@ def finite_data(e: Evidence):
                     "the first": f"number {first} of those read",
                 }
                 return finding("non_finite", FAULT, numbers)
-    outputs_finite = e.on_train is None or e.on_train.finite
-    if not math.isfinite(e.loss_value) and outputs_finite and not math.isnan(e.learned):
-        if e.gradients:
-            numbers = {"loss of one batch": f"{e.loss_value}", "outputs": "finite"}
-            return finding("non_finite", FAULT, numbers)
+    if e.loss.breaks:
+        numbers = {
+            "loss of very confident logits": "NaN or infinite",
+            "loss of one batch now": f"{e.loss_value:.3g}",
+        }
+        broken = e.on_train is not None and not e.on_train.finite
+        broken = broken or not math.isfinite(e.loss_value)
+        return finding("non_finite", FAULT if broken else WARNING, numbers)
+    outputs_finite = e.on_train is not None and e.on_train.finite
+    if e.gradients and outputs_finite and not math.isfinite(e.loss_value):
+        numbers = {"loss of one batch": f"{e.loss_value}", "outputs": "finite"}
+        return finding("non_finite", FAULT, numbers)
     return Healthy("inputs, targets and the loss are finite")
 
 
 def label_range(e: Evidence):
     """Do the labels number the classes from 0?"""
     if e.bad_targets:
-        return finding("label_range", FAULT, {"training targets": e.bad_targets})
+        return finding("label_range", FAULT, e.bad_targets)
     labels = e.train.labels
     if e.train.seen == 1 and e.classes > 1 and (e.train.exhausted or e.eval is None):
         only = int(labels[0])
@@ -99,7 +108,7 @@ def label_range(e: Evidence):
 
 def duplicates(e: Evidence):
     """Are the images different from each other?"""
-    flat = e.train.inputs.flatten(1)
+    flat = e.train.inputs.reshape(len(e.train.inputs), -1)
     unique, which = flat.unique(dim=0, return_inverse=True)
     labels = e.train.labels[: len(flat)]
     contradicted = torch.zeros(len(unique), dtype=torch.bool)
@@ -173,9 +182,11 @@ def input_range(e: Evidence):
         return NotChecked(f"the inputs are {x.dtype}: the model has to scale or embed them itself")
     if e.normalises:
         return Healthy(f"the model itself normalises its inputs ({e.normalises})")
+    if not e.usable.any():
+        return NotChecked("no usable images")
     x = e.first_input if e.first_input is not None else x[e.usable]
     size = x.square().mean().sqrt().item()
-    spread = x.std().item()
+    spread = x.std(correction=0).item()
     numbers = {
         "inputs": f"{x.min().item():.4g} to {x.max().item():.4g}",
         "mean": f"{x.mean().item():.4g}",
@@ -192,6 +203,8 @@ def train_eval_mismatch(e: Evidence):
     """Are the evaluation images prepared like the training images, and the classes numbered so?"""
     if e.eval is None:
         return NotChecked("no eval_batches were given")
+    if e.on_train is None or e.on_eval is None:
+        return NotChecked("no usable images")
     train, evaluation = e.train.inputs[e.usable], e.eval.inputs
     if train.shape[1:] != evaluation.shape[1:]:
         numbers = {
@@ -271,12 +284,14 @@ def frozen(e: Evidence):
     if not still:
         return Healthy("every parameter gets a gradient")
     marked = [n for n, p in e.model.named_parameters() if not p.requires_grad]
+    cut = [n for n in still if n not in marked and n.rpartition(".")[0] in e.ran]
     numbers = {
         "parameters without gradient": f"{share:.0%}, {_names(still)}",
         "of these requires_grad is False for": f"{len(marked)} of {len(still)} tensors",
     }
-    # Pretrained weights are frozen on purpose under a head that learns; random ones are not.
-    harmful = _mostly_as_drawn(still, e) and not e.untrained
+    # Pretrained weights are frozen on purpose under a head that learns. Random ones are not, nor
+    # are those that want a gradient, are used, and are cut off from the loss.
+    harmful = cut or (_mostly_as_drawn(still, e) and not e.untrained)
     return finding("frozen_parameters", FAULT if harmful else if_failing(e), numbers)
 
 
@@ -318,7 +333,7 @@ def no_step(e: Evidence):
     """Has the optimizer taken a step?"""
     if e.optimizer is None:
         return NotChecked("no optimizer was given")
-    if e.optimizer.state:
+    if has_stepped(e.optimizer):
         return Healthy("the optimizer has taken steps")
     if not keeps_state(e.optimizer):
         return NotChecked("plain SGD keeps no record of its steps")
@@ -328,7 +343,7 @@ def no_step(e: Evidence):
         "steps in the optimizer's state": 0,
         "gradient on the model": f"{e.left_gradient:.3g}",
     }
-    return finding("no_optimizer_step", FAULT, numbers)
+    return finding("no_optimizer_step", if_failing(e), numbers)
 
 
 def gradients_not_cleared(e: Evidence):
@@ -346,6 +361,12 @@ def gradients_not_cleared(e: Evidence):
     if ratio > ADDED_UP:
         # A model that fits its images has small gradients, and a hard batch stands out.
         return finding("gradients_not_cleared", if_failing(e), numbers)
+    if ratio > DIFFER and e.exploded and e.probes and e.probes.rehearsed:
+        rehearsal = e.probes.rehearsed[1.0]
+        if rehearsal.progress > AHEAD:  # so that it was not the rate which let the weights explode
+            numbers["loss of the training images"] = f"{e.on_train.loss:.3g}"
+            numbers[f"learned in {rehearsal.steps} steps that clear them"] = _progress(rehearsal)
+            return finding("gradients_not_cleared", FAULT, numbers)
     return Healthy(f"the gradient left on the model is {ratio:.1f} times that of a fresh batch")
 
 
@@ -478,6 +499,19 @@ def learning_rate_low(e: Evidence):
     """Does a much larger learning rate learn what the optimizer's does not?"""
     if e.probes is None:
         return NotChecked(_probes_missing(e))
+    now = e.probes.onward_now
+    # A schedule that is over ends at such a rate too; then the weights have moved.
+    still = _mostly_as_drawn(list(e.gradients), e)
+    if now is not None and still and _ahead(e.probes.onward, now):
+        numbers = {
+            f"learned in {now.steps} trial steps at the rate as it is now, {e.probes.lr_now:g}": (
+                _progress(now)
+            ),
+            f"at the rate that the schedule starts from, {e.probes.lr:g}": (
+                _progress(e.probes.onward)
+            ),
+        }
+        return finding("learning_rate_too_low", if_failing(e), numbers, e.probes.lr)
     own, ten_times = e.probes.own, e.probes.fresh.get(10.0)
     larger = [t for f, t in e.probes.fresh.items() if f >= 100 and t.progress > LEARNS]
     # Ten times is what people tune by; a hundred times is a mistake.
@@ -569,7 +603,9 @@ def labels_out_of_step(e: Evidence):
     if not e.failing:
         return NotChecked("not needed: the model has learned")
     if e.dependence is None:
-        return NotChecked("needs 200 usable images of at least two classes, 20 of each")
+        return NotChecked(
+            "needs 100 usable images of at least two classes, 20 of each, and no indices"
+        )
     numbers = {
         "dependence of labels on images, training": f"{e.dependence:.1f} standard deviations"
     }
@@ -592,7 +628,6 @@ def class_imbalance(e: Evidence):
     ratio = _ratio(counts[present].float())
     if ratio < 3:  # a prior three times as large moves a logit by ln 3, about one
         return Healthy(f"the largest class has {ratio:.1f} times the images of the smallest")
-    p = e.judged
     pull = counts[present].float()
     if e.loss.weights is not None:
         pull = pull * e.loss.weights[present]
@@ -601,12 +636,14 @@ def class_imbalance(e: Evidence):
         f"{int(counts[present].min())}",
         "their pull on the loss": f"{_ratio(pull):.0f} to 1" if _ratio(pull) >= 3 else "even",
     }
-    rare, frequent = _rare_and_frequent(counts, p)
-    if rare is None:
-        return finding("class_imbalance", NOTE, numbers)
-    numbers["recall of the rare and of the frequent classes"] = f"{rare:.1%}, {frequent:.1%}"
-    chance = 1 / e.classes
-    lost = rare < chance / 2 and frequent > chance
+    lost = False
+    # Training images too: evaluation may be spoiled by something else.
+    for name, p in (("evaluation", e.on_eval), ("training", e.on_train)):
+        rare, frequent = _rare_and_frequent(counts, p) if p and not lost else (None, None)
+        if rare is not None:
+            key = f"recall of the rare and the frequent, {name}"
+            numbers[key] = f"{rare:.1%}, {frequent:.1%}"
+            lost = rare < 1 / e.classes / 2 and frequent > 1 / e.classes
     return finding("class_imbalance", FAULT if lost and _ratio(pull) >= 3 else NOTE, numbers)
 
 
@@ -634,8 +671,8 @@ def finite_weights(e: Evidence):
 
 def undertrained(e: Evidence):
     """Has the model been trained, and would it learn?"""
-    if not e.failing:
-        return Healthy(f"learned {e.learned:.0%} of what there is")
+    if not e.failing or e.exploded:
+        return Healthy(f"learned {max(e.learned, 0):.0%} of what there is")
     if e.probes is None or e.probes.best().progress < STUCK:
         return NotChecked(_probes_missing(e) if e.probes is None else "no trial training learns")
     steps = _steps(e.optimizer)

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from imbalkit.diagnose.outputs import (
     SQUASHING,
@@ -18,6 +20,7 @@ from imbalkit.diagnose.outputs import (
     are_log_probabilities,
     check_outputs,
     examine_loss,
+    first_line,
     is_binary,
     last_operation,
     log_probabilities,
@@ -29,6 +32,7 @@ from imbalkit.metrics import effective_classes
 
 WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
 NORMALISING = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+ALIKE = 1e-6
 CHUNK = 256  # images in one forward pass
 MIXED = 128  # images in the batch whose gradients and activations are looked at
 
@@ -97,10 +101,11 @@ class Evidence:
     kind, train_kind: what the scores are in evaluation and in training mode: "logits",
         "probabilities" or "log_probabilities".
     last_operation: what made the scores in training mode, such as "Softmax".
-    bad_targets: what is wrong with the targets, or "".
+    bad_targets: what is wrong with the targets, by sample.
     usable: bool (N,), training rows with finite numbers and an existing label.
     first_input: what the first layer with weights gets; normalises: the normalising layer before
         it, or "".
+    ran: names of the modules that a forward pass calls.
     gradients: norm by parameter name, None where there is none.
     left_gradient: norm of the gradients found on the caller's model.
     fresh_gradient: the largest norm of three batches.
@@ -126,11 +131,12 @@ class Evidence:
     on_train: Predictions | None = None
     on_eval: Predictions | None = None
     output_spread: float = math.nan
-    bad_targets: str = ""
+    bad_targets: dict[str, str] = field(default_factory=dict)
     usable: Tensor | None = None
     first_input: Tensor | None = None
     normalises: str = ""
     layers: list[Layer] = field(default_factory=list)
+    ran: set[str] = field(default_factory=set)
     gradients: dict[str, float | None] = field(default_factory=dict)
     left_gradient: float | None = None
     fresh_gradient: float = 0.0
@@ -174,9 +180,15 @@ class Evidence:
         return self.learned < 0.1
 
     @property
+    def exploded(self) -> bool:
+        """Is the loss many times that of knowing the class shares alone?"""
+        p = self.on_train
+        return p is not None and p.several and self.failing and p.loss > 10 * p.prior_entropy
+
+    @property
     def untrained(self) -> bool:
         """Has the optimizer, which keeps a record, taken no step, and is no gradient left?"""
-        if self.optimizer is None or self.left_gradient is not None or self.optimizer.state:
+        if self.optimizer is None or self.left_gradient is not None or has_stepped(self.optimizer):
             return False
         return keeps_state(self.optimizer)
 
@@ -229,17 +241,52 @@ def keeps_state(optimizer: torch.optim.Optimizer) -> bool:
     return not plain or any(group["momentum"] for group in optimizer.param_groups)
 
 
+def has_stepped(optimizer: torch.optim.Optimizer) -> bool:
+    """Is there a record of a step? Adagrad makes its records before the first one."""
+    states = [s for s in optimizer.state.values() if isinstance(s, dict)]
+    return bool(states) and any(s.get("step", 1) > 0 for s in states)
+
+
 def copies(model, optimizer, loss_fn):
-    """Copies that share nothing with the originals; the optimizer's copy holds the model's copy."""
+    """Copies that share nothing with the originals; the optimizer's copy holds the model's copy,
+    and that of the loss where it is a module (or the method of one)."""
+    if isinstance(getattr(loss_fn, "__self__", loss_fn), nn.Module):
+        return duplicate((model, optimizer, loss_fn), model)
+    return *duplicate((model, optimizer), model), loss_fn
+
+
+def duplicate(things, model: nn.Module):
+    """A deep copy of `things`, among them `model`, which may keep tensors of its last forward pass:
+    they go without their history, which cannot be copied."""
+    kept = [t for module in model.modules() for t in vars(module).values()]
+    memo = {id(t): t.detach().clone() for t in kept if isinstance(t, Tensor) and not t.is_leaf}
     try:
-        loss_copy = loss_fn if not isinstance(loss_fn, nn.Module) else copy.deepcopy(loss_fn)
-        model_copy, optimizer_copy = copy.deepcopy((model, optimizer))
+        return copy.deepcopy(things, memo)
     except Exception as error:
         raise TypeError(
             f"the model cannot be copied ({type(error).__name__}: {error}); detach tensors that it "
             "keeps from its last forward pass, and drop hooks."
         ) from error
-    return model_copy, optimizer_copy, loss_copy
+
+
+@contextmanager
+def untouched(model: nn.Module, optimizer):
+    """Put gradients and buffers back at the end. The copies do not touch them, but a loss that
+    holds the model (a penalty on its weights), or a forward made of a closure, does."""
+    groups = optimizer.param_groups if optimizer is not None else []
+    parameters = [*model.parameters(), *(p for group in groups for p in group["params"])]
+    gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in parameters]
+    buffers = [(b, b.clone()) for b in model.buffers() if not is_lazy(b)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, gradient, value in gradients:
+                parameter.grad = gradient
+                if gradient is not None:
+                    gradient.copy_(value)
+            for buffer, value in buffers:
+                buffer.copy_(value)
 
 
 def forward(model: nn.Module, inputs: Tensor, device: torch.device):
@@ -247,10 +294,9 @@ def forward(model: nn.Module, inputs: Tensor, device: torch.device):
     try:
         return model(inputs.to(device))
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"the model refuses {inputs.dtype} inputs of shape {tuple(inputs.shape)} on {device}: "
-            f"{first_line}"
+            f"{type(error).__name__}: {first_line(error)}"
         ) from error
 
 
@@ -306,7 +352,9 @@ def look_at_outputs(evidence: Evidence, inputs: Tensor, targets: Tensor) -> None
     evidence.binary = is_binary(logits)
     evidence.classes = 2 if evidence.binary else logits.shape[1]
     evidence.last_operation = last_operation(logits)
-    detached = logits.detach().float()
+    detached = logits.detach()
+    if detached.dtype != torch.float64:  # whose losses may hold weights of their own in float64
+        detached = detached.float()
     evidence.batch_softmax = (
         not evidence.binary
         and len(inputs) > 1
@@ -336,7 +384,7 @@ def compare_modes(evidence: Evidence, inputs: Tensor, labels: Tensor) -> tuple[f
     """Accuracy on the same images in training and in evaluation mode, dropout off."""
     accuracies = []
     for training in (True, False):
-        trial = copy.deepcopy(evidence.model).train(training)
+        trial = duplicate(evidence.model, evidence.model).train(training)
         _still(trial)
         with torch.no_grad():
             logits = logits_of(forward(trial, inputs, evidence.device)).float().cpu()
@@ -380,17 +428,23 @@ def look_at_layers(evidence: Evidence, inputs: Tensor) -> None:
 
 
 def _constant_share(x: Tensor, last: bool) -> float:
-    """Share of the units (channels, or features where `last`) without any variation."""
+    """Share of the units (channels, or features where `last`) that are off, or saturated at 1 or
+    -1, for every image. Units that are constant at another number were cut off from the input.
+    """
     units = x.detach().float().movedim(-1 if last else 1, 0).flatten(1)
-    spread = units.amax(1) - units.amin(1)
-    size = units.abs().amax(1)
-    return (spread <= 1e-6 * size).float().mean().item()
+    constant = units.amax(1) - units.amin(1) <= ALIKE
+    size = units[:, 0].abs()
+    return (constant & ((size < ALIKE) | ((size - 1).abs() < ALIKE))).float().mean().item()
 
 
 def look_at_gradients(evidence: Evidence, batches: list[tuple[Tensor, Tensor]]) -> None:
     """Gradient norm of each parameter for one batch, and the largest whole gradient of several."""
     model = evidence.model.train()
     _still(model)
+    watched = [
+        module.register_forward_pre_hook(lambda *_, name=name: evidence.ran.add(name))
+        for name, module in model.named_modules()
+    ]
     for inputs, targets in batches:
         model.zero_grad(set_to_none=True)
         with torch.enable_grad():
@@ -400,7 +454,7 @@ def look_at_gradients(evidence: Evidence, batches: list[tuple[Tensor, Tensor]]) 
             except Exception as error:
                 raise ValueError(
                     f"loss_fn cannot be computed on the model's outputs and the targets: "
-                    f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                    f"{type(error).__name__}: {first_line(error)}"
                 ) from error
             if loss.requires_grad:
                 loss.backward()
@@ -412,6 +466,8 @@ def look_at_gradients(evidence: Evidence, batches: list[tuple[Tensor, Tensor]]) 
             }
         evidence.fresh_gradient = max(evidence.fresh_gradient, gradient_norm(model))
     model.zero_grad(set_to_none=True)
+    for handle in watched:
+        handle.remove()
 
 
 def gradient_norm(model: nn.Module) -> float:
@@ -430,7 +486,7 @@ def dependence(inputs: Tensor, labels: Tensor) -> float:
     x = inputs.float()
     if x.ndim == 4 and min(x.shape[2:]) > 16:
         x = torch.nn.functional.adaptive_avg_pool2d(x, 16)
-    x = x.flatten(1)
+    x = x.reshape(len(x), -1)
     x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
     squared = torch.cdist(x, x).square()
     kernel = torch.exp(-squared / squared[squared > 0].median())
@@ -450,7 +506,7 @@ def dependence(inputs: Tensor, labels: Tensor) -> float:
 
 
 def wrong_targets(sample: Sample, classes: int, binary: bool, loss_fn) -> str:
-    """What is wrong with the values of the training targets, or ""."""
+    """What is wrong with the values of the targets, or ""."""
     targets = torch.cat([t.flatten() for t in sample.target_batches])
     ignored = getattr(loss_fn, "ignore_index", -100)
     if targets.is_floating_point():

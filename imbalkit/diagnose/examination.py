@@ -1,6 +1,5 @@
 """The course of an examination: which measurement is taken when, and from which images."""
 
-import copy
 import math
 
 import torch
@@ -48,7 +47,9 @@ def look_at_predictions(e: Evidence, clock: Clock) -> None:
         if sample is e.train:
             e.usable = usable
             e.kind = measure.kind_of(scores, e.binary, eval_operation(e))
-            e.bad_targets = measure.wrong_targets(sample, e.classes, e.binary, e.loss_fn)
+        wrong = measure.wrong_targets(sample, e.classes, e.binary, e.loss_fn)
+        if wrong:
+            e.bad_targets[f"{sample.name} targets"] = wrong
         rows = usable[: len(scores)].nonzero().flatten()
         if not len(rows):
             continue
@@ -81,7 +82,7 @@ def look_inside(e: Evidence, mixed) -> None:
 
 def compare_with_new_weights(e: Evidence) -> None:
     """How large the weights are beside those of a new model."""
-    new = copy.deepcopy(e.model)
+    new = measure.duplicate(e.model, e.model)
     torch.manual_seed(0)
     renewed = renew(new)
     ours = theirs = 0.0
@@ -108,6 +109,8 @@ def look_for_reasons(e: Evidence, clock: Clock) -> None:
         e.no_probes = "a trial training needs images of two classes"
     elif not any(p.requires_grad for p in e.model.parameters()):
         e.no_probes = "no parameter can be trained"
+    elif isinstance(e.optimizer, torch.optim.LBFGS):
+        e.no_probes = "LBFGS needs a closure, which only your loop has"
     elif clock.left() < 0.2 * clock.seconds:
         e.no_probes = "the time budget was used up"
     else:
@@ -115,7 +118,10 @@ def look_for_reasons(e: Evidence, clock: Clock) -> None:
 
 
 def label_dependence(sample: Sample, usable, classes: int) -> float | None:
-    """`measure.dependence` on up to 400 images, as even over the classes as they come."""
+    """`measure.dependence` on up to 400 images, as even over the classes as they come; None for
+    indices, of words for example, whose distances mean nothing."""
+    if not sample.inputs.is_floating_point() and sample.inputs.dtype != torch.uint8:
+        return None
     counts = torch.bincount(sample.labels[usable], minlength=classes)
     enough = counts[sample.labels.clamp(0, classes - 1)] >= min(
         OF_EACH, max(2, COMPARED // classes)

@@ -4,6 +4,7 @@ import base64
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from imbalkit import plots
 
@@ -11,7 +12,7 @@ from imbalkit import plots
 MOST_TICKS = 12
 ALT = (
     "Three panels: share of each class among the predictions and among the labels; recall of each "
-    "class against its number of training images; share of constant units in each layer."
+    "class against its number of training images; share of the units of each layer that are off."
 )
 
 
@@ -41,20 +42,27 @@ def _shares(ax, predicted, true):
     ax.bar(places, predicted, color=plots.COLOURS[0], label="predictions")
     ax.step(places, true, where="mid", color="black", linewidth=1.5, label="labels")
     ax.set(title="classes in use", xlabel="class", ylabel="share", ylim=(0, None))
-    ax.xaxis.set_major_locator(plt.MaxNLocator(MOST_TICKS, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(MOST_TICKS, integer=True))
     ax.legend(frameon=False)
 
 
 def _recall(ax, recall, counts):
     known = [(n, r) for n, r in zip(counts, recall, strict=True) if r is not None and n]
-    ax.plot(*zip(*known, strict=True), "o", color=plots.COLOURS[0])
     ax.set(title="recall by count", xlabel="training images read", ylabel="recall")
-    ax.set(ylim=(-0.05, 1.05), xscale="log")
+    ax.set(ylim=(-0.05, 1.05))
+    if not known:
+        ax.text(0.5, 0.5, "no class in both", ha="center", transform=ax.transAxes)
+        return
+    ax.plot(*zip(*known, strict=True), "o", color=plots.COLOURS[0])
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(base=10, numticks=6))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlim(min(n for n, _ in known) / 2, max(n for n, _ in known) * 2)
 
 
 def _units(ax, layers, constant):
-    ax.set(title="units that are the same for every image", ylim=(-0.02, 1.02), ylabel="share")
+    ax.set(title="units that are off for every image", ylim=(-0.02, 1.02), ylabel="share")
     if not layers:
         ax.text(0.5, 0.5, "one layer only", ha="center", transform=ax.transAxes)
         return

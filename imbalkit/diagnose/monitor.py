@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imbalkit.diagnose.outputs import class_labels, is_binary, sums_to_one
+from imbalkit.diagnose.outputs import ROUNDING, class_labels, is_binary
 from imbalkit.metrics import effective_classes
 
 LOOK_EVERY = 5  # steps; ten batches in fifty show enough, at a fifth of the cost
@@ -64,7 +64,7 @@ class CollapseMonitor:
         return self.warning
 
     def _forget(self) -> None:
-        self.looks, self.sums, self.predicted, self.true = 0, None, None, None
+        self.sums, self.predicted, self.true = None, None, None
 
     def _look(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
         binary = is_binary(logits)
@@ -72,25 +72,29 @@ class CollapseMonitor:
         if binary:
             logits = F.pad(logits.reshape(-1, 1), (1, 0))  # the other class's logit is 0
         labels = class_labels(targets, binary)
+        counted = (labels >= 0).float()  # the loss ignores -100
+        labels = labels.clamp_min(0)
         classes = logits.shape[1]
         if self.sums is None:
-            self.sums = torch.zeros(2, device=logits.device)
+            self.sums = torch.zeros(3, device=logits.device)
             self.predicted = torch.zeros(classes, device=logits.device)
             self.true = torch.zeros(classes, device=logits.device)
-            self.one = torch.ones(1, device=logits.device)
-        one = self.one.expand(len(labels))
-        self.looks += 1
-        self.sums += torch.stack([F.cross_entropy(logits, labels), loss.float().reshape(())])
-        self.predicted.index_add_(0, logits.argmax(1), one)
-        self.true.index_add_(0, labels, one)
+        losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(counted == 0, 0)
+        self.sums += torch.stack([losses.sum(), counted.sum(), loss.float().reshape(())])
+        self.predicted.index_add_(0, logits.argmax(1), counted)
+        self.true.index_add_(0, labels, counted)
 
     def _judge(self, logits: Tensor) -> str:
-        numbers = torch.cat([self.sums, self.predicted, self.true]).tolist()
-        classes = len(self.predicted)
-        cross_entropy, loss = numbers[0] / self.looks, numbers[1]
-        predicted, true = numbers[2 : 2 + classes], numbers[2 + classes :]
-        kind, sentence = verdict(cross_entropy, loss, predicted, true, sums_to_one(logits, 1))
+        probabilities = _are_probabilities(logits)
+        # One transfer, so that the device is waited for once.
+        numbers = torch.cat([self.sums, probabilities, self.predicted, self.true]).tolist()
+        (total, images, loss, probabilities), counts = numbers[:4], numbers[4:]
+        predicted, true = counts[: len(counts) // 2], counts[len(counts) // 2 :]
         self._forget()
+        if not images and math.isfinite(loss):
+            return ""
+        cross_entropy = total / max(images, 1)
+        kind, sentence = verdict(cross_entropy, loss, predicted, true, bool(probabilities))
         self.verdicts = [*self.verdicts, kind][-IN_A_ROW:]
         at_once = kind in ("non_finite", "double_softmax")
         if kind and (at_once or self.verdicts == [kind] * IN_A_ROW):
@@ -123,6 +127,15 @@ def verdict(
         if floor > 0 and abs(cross_entropy - floor) < NEAR * floor:
             return "floor", f"the loss stays at {name}, {floor:.3f}: no image is told from another"
     return "", ""
+
+
+def _are_probabilities(logits: Tensor) -> Tensor:
+    """As `outputs.sums_to_one` along the classes, but 1.0 or 0.0 in a tensor (1,)."""
+    if is_binary(logits):
+        return torch.zeros(1, device=logits.device)
+    logits = logits.float()
+    sums_to_one = (logits.sum(1, keepdim=True) - 1).abs() < ROUNDING
+    return ((logits >= 0) & sums_to_one).all().float()[None]
 
 
 def _share(counts: list) -> list:

@@ -119,6 +119,7 @@ class LossFacts:
         however large they are?
     floor: the loss of perfect, very large logits, in units of the loss of equal logits.
     weights: float (C,), how strongly each class pulls, 1 on average; None if it could not be found.
+    breaks: is it infinite or NaN for very confident scores, right or wrong?
     sums: does it add up the images of a batch in place of averaging them?
     problem: the error that the loss raised, else "".
     """
@@ -127,6 +128,7 @@ class LossFacts:
     squashes: bool = False
     floor: float = 0.0
     weights: Tensor | None = None
+    breaks: bool = False
     sums: bool = False
     problem: str = ""
 
@@ -143,7 +145,12 @@ def examine_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFact
             else _loss(loss_fn, logits, targets)
         )
     except Exception as error:  # any user's code: whatever it raises is an answer
-        return LossFacts(problem=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
+        return LossFacts(problem=f"{type(error).__name__}: {first_line(error)[:200]}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of its message; a bare ``assert`` has none."""
+    return next(iter(str(error).splitlines()), "no message")
 
 
 def _loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
@@ -166,6 +173,7 @@ def _loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
     facts = LossFacts(wants, sums=_adds_up(loss, scores))
     if wants == "logits":
         facts.floor, facts.squashes = _floor(loss, right, torch.zeros_like(right))
+        facts.breaks = _breaks(loss, right)
     facts.weights = _pull(loss, torch.zeros_like(right))
     return facts
 
@@ -183,6 +191,7 @@ def _binary_loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
 
     facts = LossFacts("logits", sums=_adds_up(loss, sign * 0.3))
     facts.floor, facts.squashes = _floor(loss, sign, torch.zeros_like(sign))
+    facts.breaks = _breaks(loss, sign)
     facts.weights = _pull(loss, torch.zeros_like(sign))
     return facts
 
@@ -190,11 +199,19 @@ def _binary_loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
 def _floor(loss, right: Tensor, equal: Tensor) -> tuple[float, bool]:
     """The loss of perfect scores relative to that of equal ones, and whether it is stuck there.
 
-    Cross-entropy goes to 0; label smoothing goes up again; only a second softmax stays the same.
+    Cross-entropy goes to 0; label smoothing goes up again; only a second softmax stays the same,
+    and for wrong scores too, where a loss with a constant penalty goes on rising.
     """
     start, large, larger = (loss(x).item() for x in (equal, 50 * right, 100 * right))
+    wrong, more_wrong = (loss(x).item() for x in (-50 * right, -100 * right))
     floor = large / max(abs(start), 1e-9)
-    return floor, floor > 0.05 and abs(larger - large) < 1e-4 * abs(large)
+    bounded = abs(larger - large) < 1e-4 * abs(large) and more_wrong - wrong < 1e-4 * abs(wrong)
+    return floor, floor > 0.05 and bounded
+
+
+def _breaks(loss, right: Tensor) -> bool:
+    """Is the loss of scores of size 200 infinite or NaN? Training gets there in the end."""
+    return not all(math.isfinite(loss(200 * sign * right).item()) for sign in (1, -1))
 
 
 def _pull(loss, equal: Tensor) -> Tensor | None:

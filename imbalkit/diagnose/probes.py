@@ -1,6 +1,5 @@
 """Trial trainings on copies: can the model learn a few images, and at which learning rate?"""
 
-import copy
 import math
 import time
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from imbalkit.diagnose.evidence import Evidence, forward, mixed_rows
+from imbalkit.diagnose.evidence import Evidence, duplicate, forward, mixed_rows
 from imbalkit.diagnose.outputs import log_probabilities, logits_of
 from imbalkit.diagnose.reading import Clock
 
@@ -40,13 +39,17 @@ class Probes:
 
     lr: the learning rate that the optimizer began with.
     fresh: trials from new random weights on a few images, by learning-rate factor.
-    onward: such a trial that goes on from the weights as they are, at the optimizer's own rate.
+    onward: such a trial that goes on from the weights as they are, at that same rate.
+    lr_now: the learning rate that a schedule has made of it.
+    onward_now: a trial onward at `lr_now`, where this is less than a hundredth of `lr`.
     rehearsed: trainings from new random weights on all images read, by learning-rate factor.
     """
 
     lr: float
     fresh: dict[float, Trial]
     onward: Trial | None = None
+    lr_now: float = 0.0
+    onward_now: Trial | None = None
     rehearsed: dict[float, Trial] = field(default_factory=dict)
 
     @property
@@ -63,8 +66,8 @@ def base_rate(group: dict) -> float:
     return float(group.get("initial_lr", group["lr"]))
 
 
-def probe(evidence: Evidence, clock: Clock) -> Probes:
-    """Run the trials, the most telling first, while the time lasts.
+def probe(evidence: Evidence, clock: Clock) -> Probes | None:
+    """Run the trials, the most telling first, while the time lasts; None where it is too short.
 
     First on a few images, whose classes are as even as they can be, at rates from a thousandth to a
     thousand times the optimizer's. If the own rate learns these, a rehearsal of the real training
@@ -76,9 +79,16 @@ def probe(evidence: Evidence, clock: Clock) -> Probes:
     trials = _Trials(evidence, few_images(evidence), BATCH)
     until = clock.started + 0.55 * clock.seconds
     trials.plan(until, trainings=5, fewest=FEWEST_STEPS, most=MOST_STEPS)
+    if not trials.time_left(until):
+        evidence.no_probes = "a trial training does not fit into the time budget"
+        return None
     rate = max(map(base_rate, evidence.optimizer.param_groups))
     probes = Probes(rate, {1.0: trials.run(1.0)})
-    probes.onward = trials.run(1.0, fresh=False)
+    if trials.time_left(until):
+        probes.onward = trials.run(1.0, fresh=False)
+    probes.lr_now = max(float(group["lr"]) for group in evidence.optimizer.param_groups)
+    if probes.lr_now <= rate / 100:
+        probes.onward_now = trials.run(probes.lr_now / rate, fresh=False)
     if probes.own.progress < LEARNS:
         for factor in (0.1, 0.01, 10.0, 100.0, 1000.0, 0.001):
             if trials.time_left(until):
@@ -135,7 +145,8 @@ class _Trials:
         return Trial(factor, progress, self.steps)
 
     def _copies(self, fresh: bool):
-        model, optimizer = copy.deepcopy((self.evidence.model, self.evidence.optimizer))
+        ours = self.evidence.model, self.evidence.optimizer
+        model, optimizer = duplicate(ours, self.evidence.model)
         if fresh:
             torch.manual_seed(0)
             renew(model)
@@ -205,4 +216,4 @@ def renew(model: nn.Module) -> set[str]:
 def standardised(inputs: Tensor, rows: Tensor) -> Tensor:
     """Inputs with mean 0 and standard deviation 1 over all numbers of these rows."""
     x = inputs[rows].float()
-    return (inputs.float() - x.mean()) / x.std().clamp_min(1e-6)
+    return ((inputs.float() - x.mean()) / x.std().clamp_min(1e-6)).to(inputs.dtype)

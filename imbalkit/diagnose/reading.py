@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -117,6 +117,11 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
     inputs, targets, target_batches, exhausted = [], [], [], True
     for batch in batches:
         x, y = check_batch(batch, argument, inputs[0] if inputs else None)
+        if target_batches and y.shape[1:] != target_batches[0].shape[1:]:
+            raise ValueError(
+                f"{argument} yields targets of shape {tuple(y.shape)} after "
+                f"{tuple(target_batches[0].shape)}; give all batches the same kind of targets."
+            )
         target_batches.append(y.detach().cpu())
         if sum(map(len, inputs)) < MOST_IMAGES:
             inputs.append(x.detach().cpu())
@@ -130,7 +135,7 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
             f"{argument} is empty; a generator that has been used up yields nothing: make it anew."
         )
     read_text = f"{len(target_batches)} {name} batches, {sum(map(len, target_batches)):,} images"
-    if iter(batches) is batches:
+    if isinstance(batches, Iterator):
         read_text += "; it is a generator, and these batches are gone"
     return Sample(
         name,

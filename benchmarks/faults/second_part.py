@@ -1,7 +1,7 @@
-"""Seventeen broken trainings and seven healthy ones, written after the checks, never tuned on.
+"""Seventeen broken trainings and seven healthy ones, written without sight of the checks.
 
 Each function is a whole training with a loop of its own and keeps nothing from the others. The
-faults come about in other ways than in the first half, and stand in the function itself or in the
+faults come about in other ways than in the first part, and stand in the function itself or in the
 class right above it.
 """
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from imbalkit.diagnose.causes import CAUSES
 from imbalkit.diagnose.evidence import Evidence, has_stepped, keeps_state
-from imbalkit.diagnose.outputs import SQUASHING, double_softmax_floor
+from imbalkit.diagnose.outputs import BOUNDING, SQUASHING, double_softmax_floor
 from imbalkit.diagnose.probes import AHEAD, LEARNS, STUCK
 from imbalkit.diagnose.report import FAULT, NOTE, WARNING, Finding
 
@@ -28,6 +28,7 @@ FEW_IMAGES = 8
 ADDED_UP = 20
 # A batch a quarter as large has twice the noise; beyond that the exploded loss has to speak too.
 DIFFER = 3
+USUAL_RATE = 1e-3  # proposed in place of 0: the default of torch's SGD and Adam
 # Shuffled labels reach five standard deviations in less than one of a million examinations.
 DEVIATIONS = 5
 
@@ -170,9 +171,15 @@ def missing_log_softmax(e: Evidence):
 
 def activation_on_logits(e: Evidence):
     """Are the logits free to take any value?"""
-    if e.loss.wants != "logits" or e.last_operation not in ("Relu", "Tanh", "Hardtanh", "Clamp"):
+    if e.loss.wants != "logits" or e.last_operation not in BOUNDING:
         return Healthy("no activation cuts off the logits")
-    return finding("activation_on_logits", FAULT, {"last operation": e.last_operation})
+    numbers = {
+        "last operation": e.last_operation,
+        "outputs at the lowest or highest value": f"{e.at_bounds:.0%}",
+    }
+    if e.last_operation != "Tanh" and e.at_bounds < 0.1:  # bounds that few outputs reach
+        return finding("activation_on_logits", NOTE, numbers)
+    return finding("activation_on_logits", FAULT if e.learned < 0.5 else WARNING, numbers)
 
 
 def input_range(e: Evidence):
@@ -500,6 +507,8 @@ def learning_rate_low(e: Evidence):
     if e.probes is None:
         return NotChecked(_probes_missing(e))
     now = e.probes.onward_now
+    if e.probes.lr == 0:
+        return finding("learning_rate_too_low", if_failing(e), {"learning rate": 0}, USUAL_RATE)
     # A schedule that is over ends at such a rate too; then the weights have moved.
     still = _mostly_as_drawn(list(e.gradients), e)
     if now is not None and still and _ahead(e.probes.onward, now):
@@ -673,6 +682,8 @@ def undertrained(e: Evidence):
     """Has the model been trained, and would it learn?"""
     if not e.failing or e.exploded:
         return Healthy(f"learned {max(e.learned, 0):.0%} of what there is")
+    if e.eval_is_worse:  # then more training is not what is missing
+        return Healthy(f"learned {e.on_train.learned:.0%} of the training images")
     if e.probes is None or e.probes.best().progress < STUCK:
         return NotChecked(_probes_missing(e) if e.probes is None else "no trial training learns")
     steps = _steps(e.optimizer)

@@ -101,6 +101,8 @@ class Evidence:
     kind, train_kind: what the scores are in evaluation and in training mode: "logits",
         "probabilities" or "log_probabilities".
     last_operation: what made the scores in training mode, such as "Softmax".
+    at_bounds: share of the scores in training mode that are the lowest or the highest one.
+    at_bounds: share of the scores in training mode that are the lowest or the highest one.
     bad_targets: what is wrong with the targets, by sample.
     usable: bool (N,), training rows with finite numbers and an existing label.
     first_input: what the first layer with weights gets; normalises: the normalising layer before
@@ -124,6 +126,7 @@ class Evidence:
     train_kind: str = "logits"
     last_operation: str = ""
     batch_softmax: bool = False
+    at_bounds: float = 0.0
     binary: bool = False
     classes: int = 0
     loss: LossFacts = field(default_factory=LossFacts)
@@ -355,6 +358,8 @@ def look_at_outputs(evidence: Evidence, inputs: Tensor, targets: Tensor) -> None
     detached = logits.detach()
     if detached.dtype != torch.float64:  # whose losses may hold weights of their own in float64
         detached = detached.float()
+    ends = (detached == detached.min()) | (detached == detached.max())
+    evidence.at_bounds = ends.float().mean().item()
     evidence.batch_softmax = (
         not evidence.binary
         and len(inputs) > 1

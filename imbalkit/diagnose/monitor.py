@@ -70,7 +70,7 @@ class CollapseMonitor:
         binary = is_binary(logits)
         logits = logits.float()
         if binary:
-            logits = F.pad(logits.reshape(-1, 1), (1, 0))  # the other class's logit is 0
+            logits = F.pad(_as_logits(logits.reshape(-1, 1)), (1, 0))  # the other class's is 0
         labels = class_labels(targets, binary)
         counted = (labels >= 0).float()  # the loss ignores -100
         labels = labels.clamp_min(0)
@@ -100,6 +100,12 @@ class CollapseMonitor:
         if kind and (at_once or self.verdicts == [kind] * IN_A_ROW):
             return f"step {self.steps}: {sentence}; imbalkit.diagnose finds the cause."
         return ""
+
+
+def _as_logits(scores: Tensor) -> Tensor:
+    """Single scores that all lie between 0 and 1 are probabilities, of a model for BCELoss."""
+    probabilities = ((scores >= 0) & (scores <= 1)).all()  # stays on the device
+    return torch.where(probabilities, torch.logit(scores, eps=1e-6), scores)
 
 
 def verdict(

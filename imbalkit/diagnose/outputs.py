@@ -16,6 +16,7 @@ ROUNDING = 2**-7
 # Operations that only rearrange numbers; the activation, if any, stands behind them.
 RESHAPING = ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "Slice", "Select", "Alias")
 SQUASHING = ("Softmax", "Sigmoid")
+BOUNDING = ("Relu", "Tanh", "Hardtanh", "Clamp", "ClampMin")
 
 
 def logits_of(outputs) -> Tensor:
@@ -68,7 +69,7 @@ def last_operation(logits: Tensor) -> str:
     """The operation that made the logits, such as "Softmax", read off autograd's graph."""
     node = logits.grad_fn
     while node is not None:
-        name = node.name().removesuffix("0").removesuffix("Backward")
+        name = node.name().partition("Backward")[0]  # "SoftmaxBackward0"
         if not name.startswith(RESHAPING) or not node.next_functions:
             return name
         node = node.next_functions[0][0]
@@ -113,8 +114,8 @@ def double_softmax_floor(classes: int) -> float:
 class LossFacts:
     """What a loss does, found by giving it made-up scores.
 
-    wants: "logits" (adding a constant to a row changes nothing), "log_probabilities" (it changes
-        by that constant), or "other".
+    wants: "logits" (adding a constant to a row changes nothing, or large scores of either sign are
+        best), "log_probabilities" (it changes by that constant), or "other".
     squashes: does it apply its own softmax or sigmoid twice, so that perfect scores cost as much
         however large they are?
     floor: the loss of perfect, very large logits, in units of the loss of equal logits.
@@ -170,6 +171,9 @@ def _loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
     moved = (plain - shifted) / 3  # the total weight, if the loss is linear in the scores
     if wants == "other" and abs(loss(scores + 6).item() - shifted + 3 * moved) < tolerance:
         wants = "log_probabilities" if moved > 0 else "other"
+    # A loss of each output by itself, as BCEWithLogitsLoss: wants large scores of either sign.
+    if wants == "other" and 0 <= loss(60 * (2 * right - 1)).item() < 1e-3:
+        wants, right = "logits", 2 * right - 1
     facts = LossFacts(wants, sums=_adds_up(loss, scores))
     if wants == "logits":
         facts.floor, facts.squashes = _floor(loss, right, torch.zeros_like(right))

@@ -14,6 +14,7 @@ from imbalkit.diagnose.reading import Clock
 IMAGES, BATCH = 64, 16  # four batches an epoch: a single one would forgive too high a rate
 FEWEST_STEPS, MOST_STEPS = 24, 48
 REHEARSAL_STEPS = 200
+FACTORS = (0.1, 0.01, 10.0, 100.0, 1e3, 1e4, 1e5, 0.001)  # of the learning rate, in this order
 # Progress is 0 at the loss of knowing the class shares alone and 1 at no loss at all.
 LEARNS = 0.3
 STUCK = 0.1
@@ -39,9 +40,9 @@ class Probes:
 
     lr: the learning rate that the optimizer began with.
     fresh: trials from new random weights on a few images, by learning-rate factor.
-    onward: such a trial that goes on from the weights as they are, at that same rate.
     lr_now: the learning rate that a schedule has made of it.
-    onward_now: a trial onward at `lr_now`, where this is less than a hundredth of `lr`.
+    onward, onward_now: where that is less than a hundredth: trials that go on from the weights as
+        they are, at `lr` and at `lr_now`.
     rehearsed: trainings from new random weights on all images read, by learning-rate factor.
     """
 
@@ -69,9 +70,10 @@ def base_rate(group: dict) -> float:
 def probe(evidence: Evidence, clock: Clock) -> Probes | None:
     """Run the trials, the most telling first, while the time lasts; None where it is too short.
 
-    First on a few images, whose classes are as even as they can be, at rates from a thousandth to a
-    thousand times the optimizer's. If the own rate learns these, a rehearsal of the real training
-    at that rate and at a tenth of it: noise can make a rate too high that a few images forgive.
+    First on a few images, whose classes are as even as they can be, at rates from a thousandth of
+    the optimizer's to a hundred thousand times. If the own rate learns these, a rehearsal of the
+    real training at that rate and at a tenth of it: noise can make a rate too high that a few
+    images forgive.
 
     Inputs are brought to a sane scale, and the loss fits the outputs: a fault there is reported by
     its own check, and must not look like one of the learning rate.
@@ -84,13 +86,12 @@ def probe(evidence: Evidence, clock: Clock) -> Probes | None:
         return None
     rate = max(map(base_rate, evidence.optimizer.param_groups))
     probes = Probes(rate, {1.0: trials.run(1.0)})
-    if trials.time_left(until):
-        probes.onward = trials.run(1.0, fresh=False)
     probes.lr_now = max(float(group["lr"]) for group in evidence.optimizer.param_groups)
-    if probes.lr_now <= rate / 100:
+    if 0 < rate and probes.lr_now <= rate / 100:
+        probes.onward = trials.run(1.0, fresh=False)
         probes.onward_now = trials.run(probes.lr_now / rate, fresh=False)
     if probes.own.progress < LEARNS:
-        for factor in (0.1, 0.01, 10.0, 100.0, 1000.0, 0.001):
+        for factor in FACTORS:
             if trials.time_left(until):
                 probes.fresh[factor] = trials.run(factor)
                 if probes.fresh[factor].progress >= 2 * LEARNS:

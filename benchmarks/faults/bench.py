@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from benchmarks.faults import first_part, second_part
+from benchmarks.faults import first_part, second_part, third_part
 from benchmarks.faults.case import Case, Trained
 from imbalkit import diagnose
 from imbalkit.diagnose import Diagnosis
@@ -15,6 +15,7 @@ from imbalkit.diagnose import Diagnosis
 PARTS = {
     "first": first_part.cases,
     "second": second_part.cases,
+    "third": third_part.cases,
 }
 
 

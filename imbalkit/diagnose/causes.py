@@ -197,7 +197,7 @@ CAUSES = {
         DIAGNOSING,
     ),
     "not_learning": Cause(
-        "The model has learned next to nothing, and none of the checks says why. See below what "
+        "The model has learned little, and none of the checks says why. See below what "
         "could not be checked: an argument that was left out may be what is missing.",
         "images, targets = next(iter(train_batches))\n"
         "for step in range(200):  # any working model can learn one batch by heart\n"

@@ -22,6 +22,8 @@ FAR_FROM_ONE = 20
 # Mixing two images halves the variance at most, cropping into a border a little more; a deviation
 # twice as large or small, or a mean off by half a deviation, is another preparation.
 SHIFTED, STRETCHED = 0.5, 2.0
+# Neighbouring pixels of photographs correlate by 0.9 and more; noise and blur change it by less.
+SCRAMBLED = 0.2
 # A rare class that has fewer images than this in the sample gives no verdict.
 FEW_IMAGES = 8
 # Gradients are added up over eight batches on purpose; single batches differ by a few times.
@@ -230,7 +232,14 @@ def train_eval_mismatch(e: Evidence):
     }
     if shift > SHIFTED or stretch > STRETCHED:
         return finding("train_eval_mismatch", FAULT if e.eval_is_worse else WARNING, numbers)
-    if e.eval_is_worse and e.renumbered > 0.5:
+    smooth, eval_smooth = _smoothness(train), _smoothness(evaluation)
+    change = max((abs(a - b) for a, b in zip(smooth, eval_smooth, strict=True)), default=0)
+    if e.eval_is_worse and change > SCRAMBLED:
+        for name, values in (("training", smooth), ("evaluation", eval_smooth)):
+            texts = ", ".join(f"{value:.2f}" for value in values)
+            numbers[f"correlation of neighbours along each axis, {name}"] = texts
+        return finding("train_eval_mismatch", FAULT, numbers)
+    if e.eval_is_worse and e.renumbered > max(0.5, 2 * e.on_eval.accuracy):
         numbers = {
             "accuracy in evaluation": f"{e.on_eval.accuracy:.1%}",
             "with the classes renumbered": f"{e.renumbered:.1%}",
@@ -244,6 +253,18 @@ def _statistics(x):
     x = x.float()
     x = x.transpose(0, 1).flatten(1) if x.ndim == 4 else x.flatten()[None]
     return x.mean(1), x.std(1)
+
+
+def _smoothness(x) -> list[float]:
+    """How alike neighbours are along each axis: near 1 in a photograph, less in a scrambled one."""
+    x = x.float()
+    axes = [axis for axis in range(1, x.ndim) if x.ndim > 2 and x.shape[axis] > 1]
+    found = []
+    for axis in axes:
+        ahead, behind = x.narrow(axis, 1, x.shape[axis] - 1), x.narrow(axis, 0, x.shape[axis] - 1)
+        pairs = torch.stack([ahead.flatten(), behind.flatten()])
+        found.append(torch.corrcoef(pairs)[0, 1].nan_to_num().item())
+    return found
 
 
 def unshuffled(e: Evidence):
@@ -368,12 +389,14 @@ def gradients_not_cleared(e: Evidence):
     if ratio > ADDED_UP:
         # A model that fits its images has small gradients, and a hard batch stands out.
         return finding("gradients_not_cleared", if_failing(e), numbers)
-    if ratio > DIFFER and e.exploded and e.probes and e.probes.rehearsed:
-        rehearsal = e.probes.rehearsed[1.0]
-        if rehearsal.progress > AHEAD:  # so that it was not the rate which let the weights explode
-            numbers["loss of the training images"] = f"{e.on_train.loss:.3g}"
-            numbers[f"learned in {rehearsal.steps} steps that clear them"] = _progress(rehearsal)
-            return finding("gradients_not_cleared", FAULT, numbers)
+    rehearsal = e.probes.rehearsed.get(1.0) if e.probes else None
+    if rehearsal is not None:
+        numbers[f"learned in {rehearsal.steps} steps that clear them"] = _progress(rehearsal)
+    # Was it the rate which let the weights explode? Without an optimizer nobody can tell.
+    rate_is_sane = e.optimizer is None or (rehearsal and rehearsal.progress > AHEAD)
+    if ratio > DIFFER and e.exploded and rate_is_sane:
+        numbers["loss of the training images"] = f"{e.on_train.loss:.3g}"
+        return finding("gradients_not_cleared", FAULT, numbers)
     return Healthy(f"the gradient left on the model is {ratio:.1f} times that of a fresh batch")
 
 
@@ -486,6 +509,8 @@ def learning_rate_high(e: Evidence):
     if e.probes is None:
         return NotChecked(_probes_missing(e))
     own, smaller = e.probes.own, [t for f, t in e.probes.fresh.items() if f < 1]
+    if e.probes.without_decay and _ahead(e.probes.without_decay, own):
+        return Healthy("without weight decay this one learns")
     if own.progress < STUCK and any(_ahead(trial, own) for trial in smaller):
         good = max(smaller, key=lambda trial: trial.progress)
     elif len(e.probes.rehearsed) == 2:
@@ -555,7 +580,7 @@ def identical_units(e: Evidence):
         weight = getattr(module, "weight", None)
         if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) and len(weight) > 2:
             rows = weight.detach().flatten(1)
-            if bool((rows == rows[0]).all()):
+            if torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3):  # but for rounding
                 numbers = {"layer": name, "units with the same weights": len(rows)}
                 return finding("identical_units", if_failing(e), numbers)
     return Healthy("the units of each layer have different weights")
@@ -600,7 +625,12 @@ def weight_decay(e: Evidence):
     if e.shrunk is None:
         return NotChecked("there is no layer to compare with a new one")
     numbers = {"weight decay": f"{decay:g}", "size of the weights / of new ones": f"{e.shrunk:.2g}"}
-    if e.failing and e.shrunk < 0.1:
+    without = e.probes.without_decay if e.probes else None
+    if without is not None:
+        numbers[f"learned in {without.steps} trial steps"] = _progress(e.probes.own)
+        numbers["in as many without weight decay"] = _progress(without)
+    # Training enlarges weights, or shrinks them a little.
+    if e.failing and (e.shrunk < 1 / 3 or (without and _ahead(without, e.probes.own))):
         return finding("weight_decay_too_high", if_failing(e), numbers)
     return Healthy(
         f"weight decay {decay:g}; the weights are {e.shrunk:.2g} times those of new layers"

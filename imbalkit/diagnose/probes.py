@@ -43,6 +43,7 @@ class Probes:
     lr_now: the learning rate that a schedule has made of it.
     onward, onward_now: where that is less than a hundredth: trials that go on from the weights as
         they are, at `lr` and at `lr_now`.
+    without_decay: where `lr` learns nothing: a trial at `lr` without weight decay.
     rehearsed: trainings from new random weights on all images read, by learning-rate factor.
     """
 
@@ -51,6 +52,7 @@ class Probes:
     onward: Trial | None = None
     lr_now: float = 0.0
     onward_now: Trial | None = None
+    without_decay: Trial | None = None
     rehearsed: dict[float, Trial] = field(default_factory=dict)
 
     @property
@@ -90,6 +92,9 @@ def probe(evidence: Evidence, clock: Clock) -> Probes | None:
     if 0 < rate and probes.lr_now <= rate / 100:
         probes.onward = trials.run(1.0, fresh=False)
         probes.onward_now = trials.run(probes.lr_now / rate, fresh=False)
+    decays = any(group.get("weight_decay") for group in evidence.optimizer.param_groups)
+    if decays and probes.own.progress < STUCK and trials.time_left(until):
+        probes.without_decay = trials.run(1.0, decay=False)
     if probes.own.progress < LEARNS:
         for factor in FACTORS:
             if trials.time_left(until):
@@ -136,11 +141,13 @@ class _Trials:
     def time_left(self, until: float) -> bool:
         return time.perf_counter() + self.seconds < until
 
-    def run(self, factor: float, fresh: bool = True) -> Trial:
+    def run(self, factor: float, fresh: bool = True, decay: bool = True) -> Trial:
         """Train at `factor` times the optimizer's learning rate."""
         model, optimizer = self._copies(fresh)
         for group in optimizer.param_groups:
             group["lr"] = factor * base_rate(group)
+            if not decay:
+                group["weight_decay"] = 0.0
         loss = self._train(model, optimizer, self.steps)
         progress = 1 - loss / self.entropy if math.isfinite(loss) else -math.inf
         return Trial(factor, progress, self.steps)

@@ -19,6 +19,7 @@ from imbalkit.diagnose.outputs import (
     LossFacts,
     are_log_probabilities,
     check_outputs,
+    class_labels,
     examine_loss,
     first_line,
     is_binary,

@@ -179,9 +179,8 @@ def activation_on_logits(e: Evidence):
         "last operation": e.last_operation,
         "outputs at the lowest or highest value": f"{e.at_bounds:.0%}",
     }
-    if e.last_operation != "Tanh" and e.at_bounds < 0.1:  # bounds that few outputs reach
-        return finding("activation_on_logits", NOTE, numbers)
-    return finding("activation_on_logits", FAULT if e.learned < 0.5 else WARNING, numbers)
+    harmless = e.last_operation != "Tanh" and e.at_bounds < 0.1  # bounds that few outputs reach
+    return finding("activation_on_logits", NOTE if harmless else FAULT, numbers)
 
 
 def input_range(e: Evidence):
@@ -422,18 +421,20 @@ def compensated_twice(e: Evidence):
     weights, counts = _weights_and_counts(e)
     if _ratio(counts) > 3 or _ratio(weights) < 3:
         return Healthy("sampling and weights do not both balance")
-    severity = FAULT if e.failing or _biased_to(weights, e) else WARNING
+    severity = FAULT if e.failing or _light_lose(weights, e) else WARNING
     return finding("compensated_twice", severity, _weight_numbers(weights, counts))
 
 
-def _biased_to(weights, e: Evidence) -> bool:
-    """Do the classes with more weight take more predictions than they have images?"""
+def _light_lose(weights, e: Evidence) -> bool:
+    """Are the classes of little weight found less often than those of much weight?"""
     p = e.judged
-    share = p.share[p.present]
-    true = p.counts[p.present] / p.counts.sum()
-    full = torch.ones(len(p.present)).masked_scatter(_present(e), weights)[p.present]
-    heavy = full >= full.median()
-    return bool(share[heavy].sum() > 1.5 * true[heavy].sum())
+    full = torch.full((e.classes,), math.nan).masked_scatter(_present(e), weights)
+    known = p.present & _present(e)
+    heavy = known & (full > weights.median())
+    light = known & (full < weights.max() / 3) & ~heavy
+    if not (heavy.any() and light.any()):
+        return False
+    return bool(p.recall[light].mean() < p.recall[heavy].mean() - 0.1)
 
 
 def _no_weights(e: Evidence) -> str:
@@ -629,6 +630,8 @@ def weight_decay(e: Evidence):
     if without is not None:
         numbers[f"learned in {without.steps} trial steps"] = _progress(e.probes.own)
         numbers["in as many without weight decay"] = _progress(without)
+    if e.shrunk < 0.1 and e.learned < 0.5 and not e.untrained:
+        return finding("weight_decay_too_high", FAULT, numbers)
     # Training enlarges weights, or shrinks them a little.
     if e.failing and (e.shrunk < 1 / 3 or (without and _ahead(without, e.probes.own))):
         return finding("weight_decay_too_high", if_failing(e), numbers)

@@ -65,8 +65,8 @@ class Probes:
 
 
 def base_rate(group: dict) -> float:
-    """The learning rate that the training began with: schedules keep it as "initial_lr"."""
-    return float(group.get("initial_lr", group["lr"]))
+    """The highest learning rate known: a schedule keeps the one it began with as "initial_lr"."""
+    return max(float(group.get("initial_lr", 0)), float(group["lr"]))
 
 
 def probe(evidence: Evidence, clock: Clock) -> Probes | None:

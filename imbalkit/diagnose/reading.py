@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from imbalkit.device import random_state, set_random_state
@@ -114,16 +115,19 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
             f"{argument} is a {type(batches).__name__}; pass an iterable of (inputs, targets) "
             "batches: a DataLoader, a list, a generator."
         )
-    inputs, targets, target_batches, exhausted = [], [], [], True
+    inputs, targets, target_batches, others, exhausted = [], [], [], 0, True
     for batch in batches:
-        x, y = check_batch(batch, argument, inputs[0] if inputs else None)
+        x, y = check_batch(batch, argument)
         if target_batches and y.shape[1:] != target_batches[0].shape[1:]:
             raise ValueError(
                 f"{argument} yields targets of shape {tuple(y.shape)} after "
                 f"{tuple(target_batches[0].shape)}; give all batches the same kind of targets."
             )
         target_batches.append(y.detach().cpu())
-        if sum(map(len, inputs)) < MOST_IMAGES:
+        # Sequences are padded batch by batch and can be padded further; images cannot.
+        alike = not inputs or x.shape[1:] == inputs[0].shape[1:] or 1 < x.ndim == inputs[0].ndim < 4
+        others += not alike
+        if alike and sum(map(len, inputs)) < MOST_IMAGES:
             inputs.append(x.detach().cpu())
             targets.append(target_batches[-1])
         enough = sum(map(len, inputs)) >= MOST_IMAGES and not _all_alike(target_batches)
@@ -135,11 +139,13 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
             f"{argument} is empty; a generator that has been used up yields nothing: make it anew."
         )
     read_text = f"{len(target_batches)} {name} batches, {sum(map(len, target_batches)):,} images"
+    if others:
+        read_text += f", of which {others} batches of another shape gave their targets only"
     if isinstance(batches, Iterator):
         read_text += "; it is a generator, and these batches are gone"
     return Sample(
         name,
-        torch.cat(inputs)[:MOST_IMAGES],
+        _padded(inputs)[:MOST_IMAGES],
         torch.cat(targets)[:MOST_IMAGES],
         target_batches,
         read_text,
@@ -147,12 +153,24 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
     )
 
 
+def _padded(batches: list[Tensor]) -> Tensor:
+    """All batches in one tensor, with zeros behind the sequences that are shorter."""
+    longest = [max(sizes) for sizes in zip(*(x.shape[1:] for x in batches), strict=True)]
+    padded = []
+    for x in batches:
+        missing = []
+        for axis in range(x.ndim - 1, 0, -1):  # the last axis first, as F.pad wants it
+            missing += [0, longest[axis - 1] - x.shape[axis]]
+        padded.append(F.pad(x, missing) if any(missing) else x)
+    return torch.cat(padded)
+
+
 def _all_alike(target_batches: list[Tensor]) -> bool:
     first = target_batches[0].flatten()[:1]
     return all(bool((batch == first).all()) for batch in target_batches)
 
 
-def check_batch(batch, argument: str, first: Tensor | None) -> tuple[Tensor, Tensor]:
+def check_batch(batch, argument: str) -> tuple[Tensor, Tensor]:
     """Return ``(inputs, targets)``, or say what the batch is instead."""
     if isinstance(batch, dict):
         keys = ", ".join(repr(key) for key in batch)
@@ -181,10 +199,5 @@ def check_batch(batch, argument: str, first: Tensor | None) -> tuple[Tensor, Ten
         raise ValueError(
             f"{argument} yields {len(inputs)} inputs with {len(targets)} targets; a batch "
             "needs one target for each input."
-        )
-    if first is not None and inputs.shape[1:] != first.shape[1:]:
-        raise ValueError(
-            f"{argument} yields inputs of shape {tuple(inputs.shape[1:])} after "
-            f"{tuple(first.shape[1:])}; give all batches the same shape."
         )
     return inputs, targets

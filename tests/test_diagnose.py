@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 from imbalkit import diagnose
 from imbalkit.diagnose.causes import CAUSES
 from imbalkit.diagnose.outputs import double_softmax_floor, examine_loss, last_operation
+from imbalkit.diagnose.reading import read
 from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss
 from imbalkit.models import CosineClassifier
 from imbalkit.multitask import DifficultyLoss, WithDifficulty
@@ -677,7 +678,6 @@ WRONG_BATCHES = [
     (X, TypeError, "train_batches is a Tensor"),
     (TensorDataset(X, Y), TypeError, "train_batches is a TensorDataset"),
     (7, TypeError, "train_batches is a int"),
-    ([(X, Y), (X[:, :4], Y)], ValueError, r"inputs of shape \(4,\) after \(8,\)"),
     ([(X, Y), (X, ONE_HOT)], ValueError, r"targets of shape \(256, 3\) after \(256,\)"),
     ([(X[:0], Y[:0])], ValueError, r"shape \(0, 8\)"),
     ([(torch.tensor(1.0), Y)], ValueError, r"shape \(\)"),
@@ -686,6 +686,17 @@ WRONG_BATCHES = [
     ([(X.double(), Y)], ValueError, "refuses torch.float64 inputs"),
     ([(X, Y.int())], ValueError, "loss_fn cannot be computed"),
 ]
+
+
+def test_batches_of_another_shape_are_left_out_and_the_report_says_so():
+    report = diagnose(nn.Linear(8, 3), [(X, Y), (X[:, :4], Y)], seconds=2)
+    assert "another shape" in report.consumed[0]
+
+
+def test_sequences_padded_to_different_lengths_are_padded_further():
+    sample = read([(torch.ones(2, 5, 3), Y[:2]), (torch.ones(3, 7, 3), Y[:3])], "training", 1e12)
+    assert sample.inputs.shape == (5, 7, 3)
+    assert sample.inputs[:2, 5:].sum() == 0 and sample.inputs[2:].min() == 1
 
 
 @pytest.mark.parametrize(("wrong", "error", "sentence"), WRONG_BATCHES)

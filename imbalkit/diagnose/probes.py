@@ -14,7 +14,9 @@ from imbalkit.diagnose.reading import Clock
 IMAGES, BATCH = 64, 16  # four batches an epoch: a single one would forgive too high a rate
 FEWEST_STEPS, MOST_STEPS = 24, 48
 REHEARSAL_STEPS = 200
-FACTORS = (0.1, 0.01, 10.0, 100.0, 1e3, 1e4, 1e5, 0.001)  # of the learning rate, in this order
+# Of the learning rate, in this order. Where the loss rises, a larger one is no answer.
+FACTORS = (0.1, 0.01, 10.0, 100.0, 1e3, 1e4, 1e5, 1e-3)
+SMALLER = (0.1, 0.01, 1e-3, 1e-4)
 # Progress is 0 at the loss of knowing the class shares alone and 1 at no loss at all.
 LEARNS = 0.3
 STUCK = 0.1
@@ -96,7 +98,7 @@ def probe(evidence: Evidence, clock: Clock) -> Probes | None:
     if decays and probes.own.progress < STUCK and trials.time_left(until):
         probes.without_decay = trials.run(1.0, decay=False)
     if probes.own.progress < LEARNS:
-        for factor in FACTORS:
+        for factor in SMALLER if probes.own.progress < -STUCK else FACTORS:
             if trials.time_left(until):
                 probes.fresh[factor] = trials.run(factor)
                 if probes.fresh[factor].progress >= 2 * LEARNS:

@@ -124,8 +124,7 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
                 f"{tuple(target_batches[0].shape)}; give all batches the same kind of targets."
             )
         target_batches.append(y.detach().cpu())
-        # Sequences are padded batch by batch and can be padded further; images cannot.
-        alike = not inputs or x.shape[1:] == inputs[0].shape[1:] or 1 < x.ndim == inputs[0].ndim < 4
+        alike = not inputs or _can_be_joined(x, inputs[0])
         others += not alike
         if alike and sum(map(len, inputs)) < MOST_IMAGES:
             inputs.append(x.detach().cpu())
@@ -140,7 +139,7 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
         )
     read_text = f"{len(target_batches)} {name} batches, {sum(map(len, target_batches)):,} images"
     if others:
-        read_text += f", of which {others} batches of another shape gave their targets only"
+        read_text += f"; the inputs of {others} batches were left out, they have another shape"
     if isinstance(batches, Iterator):
         read_text += "; it is a generator, and these batches are gone"
     return Sample(
@@ -151,6 +150,14 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
         read_text,
         exhausted,
     )
+
+
+def _can_be_joined(x: Tensor, first: Tensor) -> bool:
+    """Of one shape, or sequences: they are padded batch by batch, and can be padded further."""
+    sequences = x.ndim == first.ndim == 3 or (
+        x.ndim == first.ndim == 2 and not first.is_floating_point()
+    )
+    return sequences or x.shape[1:] == first.shape[1:]
 
 
 def _padded(batches: list[Tensor]) -> Tensor:

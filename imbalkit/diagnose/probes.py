@@ -28,10 +28,12 @@ class Trial:
     """One short training.
 
     factor: what the learning rate was multiplied by.
-    progress: 1 - loss / entropy of the labels, at the end; -inf where the loss was not finite.
+    start, progress: 1 - loss / entropy of the labels, of the first batch and at the end; -inf
+        where the loss was not finite.
     """
 
     factor: float
+    start: float
     progress: float
     steps: int
 
@@ -98,7 +100,7 @@ def probe(evidence: Evidence, clock: Clock) -> Probes | None:
     if decays and probes.own.progress < STUCK and trials.time_left(until):
         probes.without_decay = trials.run(1.0, decay=False)
     if probes.own.progress < LEARNS:
-        for factor in SMALLER if probes.own.progress < -STUCK else FACTORS:
+        for factor in SMALLER if rises(probes.own) else FACTORS:
             if trials.time_left(until):
                 probes.fresh[factor] = trials.run(factor)
                 if probes.fresh[factor].progress >= 2 * LEARNS:
@@ -111,6 +113,11 @@ def probe(evidence: Evidence, clock: Clock) -> Probes | None:
             if rehearsal.time_left(until):
                 probes.rehearsed[factor] = rehearsal.run(factor)
     return probes
+
+
+def rises(trial: Trial) -> bool:
+    """Was the loss higher at the end than before the first step?"""
+    return trial.progress < trial.start - STUCK
 
 
 def few_images(evidence: Evidence) -> Tensor:
@@ -150,9 +157,11 @@ class _Trials:
             group["lr"] = factor * base_rate(group)
             if not decay:
                 group["weight_decay"] = 0.0
-        loss = self._train(model, optimizer, self.steps)
-        progress = 1 - loss / self.entropy if math.isfinite(loss) else -math.inf
-        return Trial(factor, progress, self.steps)
+        first, last = self._train(model, optimizer, self.steps)
+        return Trial(factor, self._progress(first), self._progress(last), self.steps)
+
+    def _progress(self, loss: float) -> float:
+        return 1 - loss / self.entropy if math.isfinite(loss) else -math.inf
 
     def _copies(self, fresh: bool):
         ours = self.evidence.model, self.evidence.optimizer
@@ -163,8 +172,8 @@ class _Trials:
         optimizer.state.clear()
         return model, optimizer
 
-    def _train(self, model, optimizer, steps: int) -> float:
-        """Mean cross-entropy of the last quarter's batches, as they were trained on."""
+    def _train(self, model, optimizer, steps: int) -> tuple[float, float]:
+        """Cross-entropy of the first batch, and the mean of the last quarter's, as trained on."""
         model.train()
         losses = []
         for step in range(steps):
@@ -172,13 +181,13 @@ class _Trials:
             loss, cross_entropy = self._losses(model, self.order[places])
             losses.append(cross_entropy)
             if not math.isfinite(cross_entropy):
-                return math.nan
+                return losses[0], math.nan
             if loss.requires_grad:
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
         last = losses[-max(1, len(losses) // 4) :]
-        return sum(last) / len(last)
+        return losses[0], sum(last) / len(last)
 
     def _losses(self, model, rows: Tensor):
         """The loss to train on, and the plain cross-entropy to judge by."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from benchmarks.faults import first_part, fourth_part, second_part, third_part
+from benchmarks.faults import fifth_part, first_part, fourth_part, second_part, third_part
 from benchmarks.faults.case import Case, Trained
 from imbalkit import diagnose
 from imbalkit.diagnose import Diagnosis
@@ -17,6 +17,7 @@ PARTS = {
     "second": second_part.cases,
     "third": third_part.cases,
     "fourth": fourth_part.cases,
+    "fifth": fifth_part.cases,
 }
 
 

@@ -130,8 +130,8 @@ CAUSES = {
     ),
     "batchnorm_statistics": Cause(
         "The same images are predicted well with the batch's own statistics and badly with the "
-        "running averages that evaluation uses. These are wrong: too few steps, too small a "
-        "momentum, tiny batches, or they were never updated.",
+        "running averages that evaluation uses. These are wrong: too few steps, a momentum far "
+        "from 0.1, tiny batches, or they were never updated.",
         "torch.optim.swa_utils.update_bn(train_batches, model)  # measures them anew\n"
         "# and in training: momentum=0.1, batches of 16 or more, model.train()",
         DIAGNOSING,

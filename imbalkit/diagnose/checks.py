@@ -213,13 +213,18 @@ def train_eval_mismatch(e: Evidence):
         return NotChecked("no eval_batches were given")
     if e.on_train is None or e.on_eval is None:
         return NotChecked("no usable images")
-    train, evaluation = e.train.inputs[e.usable], e.eval.inputs
+    train, evaluation = e.train.inputs, e.eval.inputs
     if train.shape[1:] != evaluation.shape[1:]:
         numbers = {
             "shape in training": tuple(train.shape[1:]),
             "in evaluation": tuple(evaluation.shape[1:]),
         }
         return finding("train_eval_mismatch", FAULT if e.eval_is_worse else NOTE, numbers)
+    # The same number of each class: evaluation often has another mix of the classes.
+    rows, eval_rows = _alike_mix(e)
+    if not len(rows):
+        return NotChecked("no class is in both")
+    train, evaluation = train[rows], evaluation[eval_rows]
     (mean, std), (eval_mean, eval_std) = _statistics(train), _statistics(evaluation)
     scale = std.clamp_min(1e-6)
     shift = ((eval_mean - mean).abs() / scale).max().item()
@@ -245,6 +250,17 @@ def train_eval_mismatch(e: Evidence):
         }
         return finding("train_eval_mismatch", FAULT, numbers)
     return Healthy("training and evaluation inputs have like statistics")
+
+
+def _alike_mix(e: Evidence):
+    """Rows of the training and of the evaluation sample, as many of each class in both."""
+    pairs = []
+    for c in range(e.classes):
+        ours = ((e.train.labels == c) & e.usable).nonzero().flatten()
+        theirs = ((e.eval.labels == c) & e.eval_usable).nonzero().flatten()
+        count = min(len(ours), len(theirs))
+        pairs.append((ours[:count], theirs[:count]))
+    return tuple(torch.cat(part) for part in zip(*pairs, strict=True))
 
 
 def _statistics(x):
@@ -492,6 +508,9 @@ def batchnorm(e: Evidence):
         numbers["momentum"] = layer.momentum
     chance = 1 / e.classes
     known = in_training - chance  # averages that lag a little cost a few hundredths of it
+    if any((layer.momentum or 0) > 0.5 for layer in layers):  # Keras counts the other way round
+        numbers["largest momentum"] = max(layer.momentum or 0 for layer in layers)
+        return finding("batchnorm_statistics", FAULT, numbers)
     if in_training > in_evaluation + 0.1 and in_evaluation - chance < 0.8 * known:
         return finding("batchnorm_statistics", FAULT, numbers)
     return Healthy(f"{in_training:.1%} in training mode, {in_evaluation:.1%} in evaluation mode")
@@ -646,7 +665,7 @@ def labels_out_of_step(e: Evidence):
         return NotChecked("not needed: the model has learned")
     if e.dependence is None:
         return NotChecked(
-            "needs 100 usable images of at least two classes, 20 of each, and no indices"
+            "needs 20 usable images of each class, 100 outside the largest, and no indices"
         )
     numbers = {
         "dependence of labels on images, training": f"{e.dependence:.1f} standard deviations"
@@ -791,8 +810,8 @@ CHECKS = {
     "cleared gradients": gradients_not_cleared,
     "direction of the class weights": inverted_weights,
     "compensation twice": compensated_twice,
-    "training against evaluation mode": batchnorm,
     "learning rate too high": learning_rate_high,
+    "training against evaluation mode": batchnorm,
     "identical units": identical_units,
     "dead units": dead_units,
     "vanishing gradients": vanishing_gradients,

@@ -107,7 +107,8 @@ class Evidence:
     at_bounds: share of the scores in training mode that are the lowest or the highest one.
     at_bounds: share of the scores in training mode that are the lowest or the highest one.
     bad_targets: what is wrong with the targets, by sample.
-    usable: bool (N,), training rows with finite numbers and an existing label.
+    usable, eval_usable: bool (N,), training and evaluation rows with finite numbers and an
+        existing label.
     first_input: what the first layer with weights gets; normalises: the normalising layer before
         it, or "".
     ran: names of the modules that a forward pass calls.
@@ -142,6 +143,7 @@ class Evidence:
     output_spread: float = math.nan
     bad_targets: dict[str, str] = field(default_factory=dict)
     usable: Tensor | None = None
+    eval_usable: Tensor | None = None
     first_input: Tensor | None = None
     normalises: str = ""
     layers: list[Layer] = field(default_factory=list)

@@ -47,6 +47,8 @@ def look_at_predictions(e: Evidence, clock: Clock) -> None:
         if sample is e.train:
             e.usable = usable
             e.kind = measure.kind_of(scores, e.binary, eval_operation(e))
+        else:
+            e.eval_usable = usable
         wrong = measure.wrong_targets(sample, e.classes, e.binary, e.loss_fn)
         if wrong:
             e.bad_targets[f"{sample.name} targets"] = wrong
@@ -101,8 +103,7 @@ def look_for_reasons(e: Evidence, clock: Clock) -> None:
     """What only a failing model needs: do the labels depend on the images, and can it learn?"""
     e.dependence = label_dependence(e.train, e.usable, e.classes)
     if e.eval is not None:
-        usable = measure.usable_rows(e.eval.inputs, e.eval.targets, e.eval.labels, e.classes)
-        e.eval_dependence = label_dependence(e.eval, usable, e.classes)
+        e.eval_dependence = label_dependence(e.eval, e.eval_usable, e.classes)
     if e.optimizer is None or not e.optimizer.param_groups:
         return
     if len(e.train.labels[few_images(e)].unique()) < 2:
@@ -128,6 +129,8 @@ def label_dependence(sample: Sample, usable, classes: int) -> float | None:
     )
     rows = measure.mixed_rows(sample.labels, usable & enough, COMPARED, per_class=True)
     labels = sample.labels[rows]
-    if len(rows) < COMPARED // 4 or len(labels.unique()) < 2:
+    if (
+        not len(rows) or len(rows) - labels.bincount().max() < COMPARED // 4
+    ):  # too few to see a fine relation
         return None
     return measure.dependence(sample.inputs[rows], labels)

@@ -556,7 +556,7 @@ def learning_rate_low(e: Evidence):
         return finding("learning_rate_too_low", if_failing(e), {"learning rate": 0}, USUAL_RATE)
     # A schedule that is over ends at such a rate too; then the weights have moved.
     still = _mostly_as_drawn(list(e.gradients), e)
-    if now is not None and still and _ahead(e.probes.onward, now):
+    if now is not None and still and not e.misfit and _ahead(e.probes.onward, now):
         numbers = {
             f"learned in {now.steps} trial steps at the rate as it is now, {e.probes.lr_now:g}": (
                 _progress(now)

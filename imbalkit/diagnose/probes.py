@@ -77,9 +77,9 @@ def probe(evidence: Evidence, clock: Clock) -> Probes | None:
     """Run the trials, the most telling first, while the time lasts; None where it is too short.
 
     First on a few images, whose classes are as even as they can be, at rates from a thousandth of
-    the optimizer's to a hundred thousand times. If the own rate learns these, a rehearsal of the
-    real training at that rate and at a tenth of it: noise can make a rate too high that a few
-    images forgive.
+    the optimizer's to a hundred thousand times. If the own rate learns these, or none does, a
+    rehearsal of the real training follows, at that rate and at a tenth of it: noise can make a
+    rate too high that a few images forgive.
 
     Inputs are brought to a sane scale, and the loss fits the outputs: a fault there is reported by
     its own check, and must not look like one of the learning rate.
@@ -105,7 +105,8 @@ def probe(evidence: Evidence, clock: Clock) -> Probes | None:
                 probes.fresh[factor] = trials.run(factor)
                 if probes.fresh[factor].progress >= 2 * LEARNS:
                     break
-    if probes.own.progress >= STUCK:
+    # And where no trial was long enough to learn at any rate: a slow machine does few steps.
+    if probes.own.progress >= STUCK or probes.best().progress < LEARNS:
         rehearsal = _Trials(evidence, evidence.usable.nonzero().flatten(), evidence.train.batch)
         until = clock.started + 0.95 * clock.seconds
         rehearsal.plan(until, trainings=2, fewest=FEWEST_STEPS, most=REHEARSAL_STEPS)

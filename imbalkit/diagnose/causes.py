@@ -17,7 +17,6 @@ DIAGNOSING = "notebooks/01_diagnosing_single_class_collapse.ipynb"
 NORMALIZATION = "notebooks/02_normalization.ipynb"
 WEIGHTS = "notebooks/03_weighted_cross_entropy.ipynb"
 SAMPLING = "notebooks/05_sampling.ipynb"
-STAGES = "notebooks/06_two_stage.ipynb"
 
 CAUSES = {
     "non_finite": Cause(

@@ -93,7 +93,7 @@ def are_log_probabilities(logits: Tensor) -> bool:
 def log_probabilities(logits: Tensor, kind: str) -> Tensor:
     """Log-probabilities (N, C), whatever the scores are; two columns for a single score.
 
-    kind: "logits", "probabilities" or "log_probabilities", as `OutputKind` finds it.
+    kind: "logits", "probabilities" or "log_probabilities", as `evidence.kind_of` finds it.
     """
     if is_binary(logits):
         score = logits.flatten()

@@ -69,11 +69,7 @@ class Diagnosis:
 
     def to_dict(self) -> dict:
         """All of it in dicts, lists, strings and numbers, ready for JSON."""
-        return (
-            {"cause": self.cause, "causes": self.causes}
-            | {key: value for key, value in asdict(self).items() if key != "figures"}
-            | {"figures": self.figures}
-        )
+        return {"cause": self.cause, "causes": self.causes} | asdict(self)
 
     def __repr__(self) -> str:
         lines = [self._headline(), ""]

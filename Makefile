@@ -9,7 +9,7 @@ GET_DATA = $(BIN)/python data_scripts/fetch_data.py || { export IMBALKIT_OFFLINE
 # `make notebooks NOTEBOOKS=notebooks/01_*.ipynb` executes only those named.
 NOTEBOOKS ?=
 
-.PHONY: help learn course test notebooks seeds benchmark faults data lint clean
+.PHONY: help learn course test notebooks solutions seeds benchmark faults data lint clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -21,15 +21,22 @@ learn: .venv/learn.stamp ## set up, get the data, open the first lesson in Jupyt
 course: .venv/learn.stamp ## the same without a screen: execute every lesson into build/course
 	@$(GET_DATA); $(BIN)/python tools/run_notebooks.py --output build/course
 
-test: lint ## all tests: ruff, the quick tests, the fault bench, then every notebook (nbval)
+# The notebooks are tested as they are committed, with a cell behind each blank of an exercise that
+# asserts its solution.
+test: lint ## all tests: ruff, the quick tests, faults, recipes, then every notebook (nbval)
 	$(BIN)/python -m pytest -m "not notebooks"
-	@$(GET_DATA); $(BIN)/python -m benchmarks.faults
+	@$(GET_DATA); $(BIN)/python -m benchmarks.faults --part fifth
+	$(BIN)/python -m pytest -m notebooks
+	$(BIN)/python tools/solutions.py --test --output build/tested
 	@$(GET_DATA); $(BIN)/python -m pytest --timeout=0 --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout=$(CELL_TIMEOUT) notebooks
+		--nbval-cell-timeout=$(CELL_TIMEOUT) build/tested
 
 notebooks: .venv/learn.stamp ## execute the lessons in place, note their timings in the README
 	$(BIN)/python tools/run_notebooks.py --in-place --timings notebooks/timings.json $(NOTEBOOKS)
 	$(BIN)/python tools/run_notebooks.py --write-readme
+
+solutions: .venv/learn.stamp ## copies of the lessons with their exercises solved, for teachers
+	$(BIN)/python tools/solutions.py --output build/solutions
 
 seeds: .venv/learn.stamp ## three seeds of each comparison; the claims must hold for all
 	$(BIN)/python tools/run_notebooks.py --seeds notebooks/seeds.json $(NOTEBOOKS)

@@ -143,10 +143,15 @@ def small_file(notebook):
 
 
 def short_cells(notebook):
-    lengths = [len(cell.source.splitlines()) for _, cell in code_cells(notebook)]
-    faults = [f"cell {n} has {x} lines, more than 30" for n, x in enumerate(lengths, 1) if x > 30]
+    faults, lengths = [], []
+    for n, cell in code_cells(notebook):
+        length, most = len(cell.source.splitlines()), 40 if "recipe" in tags(cell) else 30
+        if length > most:
+            faults.append(f"cell {n} has {length} lines, more than {most}")
+        if not {"recipe", "exercise"} & set(tags(cell)):
+            lengths.append(length)
     if len(lengths) > 40:
-        faults.append(f"{len(lengths)} code cells, more than 40")
+        faults.append(f"{len(lengths)} code cells without the exercises, more than 40")
     if lengths and np.percentile(lengths, 90) > 20:
         faults.append("more than a tenth of the code cells have over 20 lines")
     return faults
@@ -339,6 +344,7 @@ def add_cells(n, text="x = 1"):
     return add
 
 
+RECIPE = {"tags": ["recipe"]}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 HOME = "/" + "home/ada/data"  # in two parts, for the test that looks for such paths in all files
 
@@ -363,6 +369,7 @@ BROKEN = [
     (short_cells, add_cells(38)),
     (short_cells, source("\n".join(["x = 1"] * 31))),
     (short_cells, add_cells(2, "\n".join(["x = 1"] * 22))),
+    (short_cells, lambda nb: nb.cells[1].update(source="x = 1\n" * 41, metadata=RECIPE)),
     (one_title_first, lambda nb: nb.cells.pop(0)),
     (one_title_first, lambda nb: nb.cells[0].update(source="## Rare classes")),
     (one_title_first, lambda nb: nb.cells[4].update(source="# Another")),
@@ -413,6 +420,14 @@ def test_an_expected_error_is_allowed():
     notebook.cells[1].outputs.append(error())
     notebook.cells[1].metadata["tags"] = ["raises-exception"]
     assert not no_errors(notebook)
+
+
+def test_recipes_may_be_longer_and_exercises_come_on_top():
+    notebook = good_lesson()
+    notebook.cells[1].update(source="x = 1\n" * 40, metadata=RECIPE)
+    exercise = {"metadata": {"tags": ["exercise"]}}
+    notebook.cells += [new_code_cell("x = 1", **exercise) for _ in range(40)]
+    assert not short_cells(notebook)
 
 
 def test_web_addresses_and_formulas_are_no_paths():

@@ -38,36 +38,37 @@ def find_exercises(notebook) -> dict[str, tuple[Exercise, str]]:
     }
 
 
-def solved(notebook, name: str = "ex"):
+def solved(notebook):
     """A copy with each blank replaced by the solution, its check and what to try afterwards."""
-    result = copy.deepcopy(notebook)
+    exercises, result = find_exercises(notebook), copy.deepcopy(notebook)
     for cell in result.cells:
-        if found := find_exercises(notebook).get(cell.id):
-            cell.source = solved_source(cell.source, found[0], CHECK.search(cell.source).group())
+        if cell.id in exercises:
+            check = CHECK.search(cell.source).group()
+            cell.source = solved_source(exercises[cell.id][0], check)
             cell.outputs, cell.execution_count = [], None
     return result
 
 
-def solved_source(source: str, exercise: Exercise, last_line: str) -> str:
-    code, next_code = exercise.code(), exercise.next_code()
-    gap = "\n\n\n" if code.startswith("def ") else "\n\n"
-    return code + gap + last_line + (f"\n\n{next_code}" if next_code else "")
-
-
 def tested(notebook):
     """A copy with a cell behind each blank that asserts that the solution is found correct."""
-    exercises = find_exercises(notebook)
-    result = copy.deepcopy(notebook)
+    exercises, result = find_exercises(notebook), copy.deepcopy(notebook)
     result.cells = []
     for cell in notebook.cells:
         result.cells.append(cell)
-        if found := exercises.get(cell.id):
-            exercise, arguments = found
-            wanted = "Compare." if isinstance(exercise, FreeText) else "Correct."
-            number = CHECK.search(cell.source).group(1)
-            claim = f'assert str(ex.{number}.feedback({arguments})).startswith("{wanted}")'
-            result.cells.append(new_code_cell(solved_source(cell.source, exercise, claim)))
+        if cell.id in exercises:
+            exercise, arguments = exercises[cell.id]
+            name = CHECK.search(cell.source).group(1)
+            verdict = "Compare." if isinstance(exercise, FreeText) else "Correct."
+            claim = f'assert str(ex.{name}.feedback({arguments})).startswith("{verdict}")'
+            result.cells.append(new_code_cell(solved_source(exercise, claim)))
     return result
+
+
+def solved_source(exercise: Exercise, last_line: str) -> str:
+    """The solution, the line that checks it, and what to try afterwards."""
+    code, next_code = exercise.code(), exercise.next_code()
+    gap = "\n\n\n" if code.startswith(("def ", "class ")) else "\n\n"
+    return code + gap + last_line + (f"\n\n{next_code}" if next_code else "")
 
 
 def main() -> int:
@@ -77,7 +78,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--test", action="store_true", help="blanks and solutions, for nbval")
     args = parser.parse_args()
-    shutil.copytree(NOTEBOOKS, args.output, dirs_exist_ok=True)
+    made_here = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    shutil.copytree(NOTEBOOKS, args.output, ignore=made_here, dirs_exist_ok=True)
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         changed = tested(notebook) if args.test else solved(notebook)

@@ -7,6 +7,7 @@ function is tried on inputs that the learner does not see; how it is written doe
 
 import ast
 import copy
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
@@ -122,12 +123,9 @@ class Choice(Exercise):
     blank = 'Replace None by the letter of your choice, such as "a".'
 
     def examine(self, answer) -> None:
-        letter = answer.strip(" ().\n").lower() if isinstance(answer, str) else answer
-        letters = sorted([self.right, *self.wrong])
-        if letter not in letters:
-            raise NotYet(f'Answer with one letter in quotes, "{letters[0]}" to "{letters[-1]}".')
-        if letter != self.right:
-            raise NotYet(self.wrong[letter])
+        given = letter(answer, [self.right, *self.wrong])
+        if given != self.right:
+            raise NotYet(self.wrong[given])
 
 
 class FreeText(Exercise):
@@ -167,13 +165,21 @@ def is_blank(answer) -> bool:
     return isinstance(answer, list | tuple) and all(map(is_blank, answer))
 
 
+def letter(answer, letters: Sequence[str]) -> str:
+    """An answer as one of `letters`, however it is written."""
+    given = answer.strip(" ().\n").lower() if isinstance(answer, str) else None
+    if given not in sorted(letters):
+        raise NotYet(f'Answer with one letter in quotes, "{min(letters)}" to "{max(letters)}".')
+    return given
+
+
 def number(answer) -> float:
     """An answer as a float: a Python or numpy number, or a tensor of one element."""
     if callable(answer) or isinstance(answer, str | bool):
         raise NotYet(f"A number is wanted here, not {kind(answer)}.")
     try:
         value = to_numpy(answer).astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise NotYet(f"A number is wanted here, not {kind(answer)}.") from None
     if value.size != 1:
         raise NotYet(f"One number is wanted here, not {value.size}.")
@@ -230,6 +236,20 @@ def call(function: Callable, *arguments):
             raise NotYet("Your function returned None. Does it return its result on every path?")
         raise NotAttempted
     return result
+
+
+def call_and_keep(function: Callable, *arguments):
+    """As `call`, and also the copies of the arguments, as the function has left them."""
+    if not callable(function):
+        return call(function), ()  # which says what is wrong
+    kept = []
+
+    @functools.wraps(function)  # so that `call` still sees whether the function is a blank
+    def watched(*copies):
+        kept.extend(copies)
+        return function(*copies)
+
+    return call(watched, *arguments), kept
 
 
 def returns_something(function: Callable) -> bool:

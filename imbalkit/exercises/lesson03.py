@@ -149,7 +149,7 @@ class WithoutTraining(Exercise):
             raise NotYet("This subtracts: rare classes, with large weights, now lose.")
         if same(logits * weight):
             raise NotYet(
-                "This multiplies the logits. The probabilities are to be multiplied, and logits are "
+                "This multiplies the logits. The probabilities are to be multiplied; logits are "
                 "their logarithms."
             )
         if same(logits + weight):

@@ -1,8 +1,8 @@
 """Stands for your own project, so that the recipes run: data sets and a model.
 
-Your data sets need what torchvision's have: ``data[i]`` is ``(image, class index)``, the image a
-float tensor (3, H, W), and ``data.targets`` lists the class of every image. Your model gives
-logits, and its last layer is called ``fc``, as in torchvision's ResNets.
+Your data sets need this: ``data[i]`` is ``(image, class)``, the image a float tensor (3, H, W), and
+``data.targets`` lists the classes of all images, whole numbers from 0. Your model gives logits, and
+its last layer is called ``fc``, as in torchvision's ResNets.
 
 Here they are scikit-learn's handwritten digits, 135 of the first class and 9 of the last to train
 on, and a small network. Each recipe takes a few seconds on them.
@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 COUNTS = [135, 100, 74, 55, 41, 30, 22, 16, 12, 9]  # training images of each class
-TEST_IMAGES = 39  # of each class
+VAL_IMAGES, TEST_IMAGES = 9, 30  # of each class
 
 
 class Digits(Dataset):
@@ -31,16 +31,17 @@ class Digits(Dataset):
 
 
 def load():
-    """The long-tailed training images and the balanced test images."""
+    """Long-tailed training images; balanced validation and test images."""
     pixels, labels = load_digits(return_X_y=True)
     grey = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8) / 16
     images = F.interpolate(grey, scale_factor=2).repeat(1, 3, 1, 1)  # (N, 3, 16, 16)
-    train, test = [], []
+    train, val, test = [], [], []
     for c, count in enumerate(COUNTS):
         of_this_class = np.flatnonzero(labels == c).tolist()
-        test += of_this_class[:TEST_IMAGES]
-        train += of_this_class[TEST_IMAGES : TEST_IMAGES + count]
-    return [Digits(images[part], labels[part].tolist()) for part in (train, test)]
+        for part, size in ((test, TEST_IMAGES), (val, VAL_IMAGES), (train, count)):
+            part += of_this_class[:size]
+            del of_this_class[:size]
+    return [Digits(images[part], labels[part].tolist()) for part in (train, val, test)]
 
 
 class Net(nn.Module):
@@ -75,4 +76,4 @@ def trained_model():
     return model
 
 
-train_set, test_set = load()
+train_set, val_set, test_set = load()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from imbalkit.exercises import base
 from imbalkit.exercises.base import (
     Choice,
     Exercise,
@@ -19,7 +20,9 @@ from imbalkit.exercises.base import (
     NotYet,
     Outcome,
     call,
+    call_and_keep,
     is_blank,
+    letter,
     number,
     numbers,
     share,
@@ -117,6 +120,20 @@ def test_nonsense_is_not_yet_and_no_error(notebook, cell, exercise, arguments, n
     parts = len(ast.parse(f"f({arguments})").body[0].value.args)
     outcome = exercise.feedback(*[nonsense] * parts).outcome
     assert outcome is (Outcome.NOT_ATTEMPTED if nonsense == {} else Outcome.NOT_YET)
+
+
+def test_the_example_of_the_contributing_page():
+    page = (NOTEBOOKS[0].parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(class .*?)```", page, re.DOTALL)
+    names = vars(base).copy()
+    exec(code, names)
+    exercise = names["MajorityShare"]()
+    exec(exercise.code(), names)
+    assert exercise.feedback(names["accuracy"]).outcome is Outcome.CORRECT
+    for answer, words in ((0.5, "balanced accuracy"), (0.1, "by all images"), (90, "per cent")):
+        feedback = exercise.feedback(answer)
+        assert feedback.outcome is Outcome.NOT_YET and words in feedback.message
+    assert exercise.feedback(None).outcome is Outcome.NOT_ATTEMPTED
 
 
 # --- what they are made of
@@ -250,6 +267,20 @@ def test_a_function_gets_its_own_copies():
     x = torch.tensor([1.0, 2.0])
     assert number(call(changes_its_input, x)) == 6 and x.tolist() == [1, 2]
     assert outcome_of(changes_its_input).outcome is Outcome.CORRECT
+
+
+def test_what_a_function_does_to_its_input_can_be_seen():
+    result, (x,) = call_and_keep(changes_its_input, torch.tensor([1.0, 2.0]))
+    assert number(result) == 6 and x.tolist() == [2, 4]
+    with pytest.raises(NotYet, match="Pass the function itself"):
+        call_and_keep(3, x)
+
+
+def test_letters():
+    assert letter(" (C)\n", "abc") == "c"
+    for wrong in ("d", "ab", "", 3, None):
+        with pytest.raises(NotYet, match='"a" to "c"'):
+            letter(wrong, "abc")
 
 
 class Pick(Choice):

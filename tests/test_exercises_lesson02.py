@@ -82,7 +82,7 @@ SPLIT_WRONG = [
     (lambda x: (1, 2), "Their sum should be"),
     (lambda x: (x.var(1, correction=0), x.mean(1)), "One number"),
     (lambda x: x.var(1, correction=0).mean(), "two numbers"),
-    (lambda x: {"within": 1, "between": 2}, "number is wanted"),
+    (lambda x: {"within": 1, "between": 2}, "without names"),
     (lambda x: with_numpy(x).sum(), "two numbers"),
 ]
 
@@ -224,7 +224,7 @@ def bgr(images):
 
 PREPARE_WRONG = [
     (lambda x, m, s: normal(bgr(x), m, s), "Blue and red"),
-    (lambda x, m, s: normal(bgr(x), m, s).flip(1), "turned after"),
+    (lambda x, m, s: normal(bgr(x), m, s).flip(1), "blue's constants"),
     (lambda x, m, s: normal(255 * rgb(x), m, s), "from 0 to 255. The constants"),
     (lambda x, m, s: 255 * rgb(x), "not yet normalised"),
     (lambda x, m, s: rgb(x), "are mean and std used"),

@@ -113,7 +113,8 @@ def test_without_training_mistakes(function, message):
 
 
 @pytest.mark.parametrize(
-    ("letter", "message"), [("a", "prior is true"), ("c", "rarity twice"), ("d", "costs you 50")]
+    ("letter", "message"),
+    [("a", "prior is true"), ("c", "price by the rarity"), ("d", "costs you 50")],
 )
 def test_price_list(letter, message):
     expect(ex.q4, [letter], message)

@@ -156,11 +156,11 @@ REPAIR_WRONG = [
     (lambda x, p, y, s: s * F.mse_loss(p, normal(ce_of(x, y))), "second task alone"),
     (lambda x, p, y, s: s * F.mse_loss(p, normal(ce_of(x, y).detach())), "reaches the logits"),
     (lambda x, p, y, s: squared(x, p, y, 1), "Is share used"),
-    (lambda x, p, y, s: squared(x, p, y, 0.5), "is wanted"),
+    (lambda x, p, y, s: squared(x, p, y, 0.5), "Wanted is"),
     (lambda x, p, y, s: s * squared(x, p, y, (1 - s) / s), "belongs to the second task"),
     (lambda x, p, y, s: squared(x, p, y, s) * len(y), "sum over the batch"),
     (both_heads(lambda ce: normal(ce.detach()), lambda a, b: ((a - b) ** 2).sum()), "sum over"),
-    (both_heads(lambda ce: normal(ce.detach()), F.l1_loss), "is wanted"),
+    (both_heads(lambda ce: normal(ce.detach()), F.l1_loss), "Wanted is"),
     (lambda x, p, y, s: squared(x, normal(p), y, s), "Only the target is normalised"),
     (lambda x, p, y: 1, "positional argument"),
 ]
@@ -330,7 +330,7 @@ TURN_WRONG = [
     (only_one_quarter, "came out as 1 for image 0"),
     (lambda x, k: x.transpose(2, 3), "mirrored"),
     (lambda x, k: turned(x, k).flip(3), "mirrored"),
-    (lambda x, k: turned(x, k).flip(0), "none of its four turns"),
+    (lambda x, k: turned(x, k).flip(0), "another order"),
     (lambda x, k: x.rot90(1, (1, 2)), "shape"),
     (
         lambda x, k: torch.stack([a.rot90(int(n)) for a, n in zip(x, k, strict=True)]),

@@ -71,6 +71,9 @@ class Exercise:
 
     def feedback(self, *answer) -> Feedback:
         """The verdict on an answer, as an object."""
+        wanted = self.parts()
+        if wanted is not None and len(answer) != wanted:
+            raise TypeError(f"this exercise checks {wanted} answers at once, got {len(answer)}")
         empty = [is_blank(part) for part in answer]
         if all(empty):
             return Feedback(Outcome.NOT_ATTEMPTED, self.blank)
@@ -86,6 +89,11 @@ class Exercise:
         except NotYet as mistake:
             return Feedback(Outcome.NOT_YET, str(mistake))
         return Feedback(Outcome.CORRECT, self.why)
+
+    def parts(self) -> int | None:
+        """How many answers `examine` takes; None if any number."""
+        parameters = inspect.signature(self.examine).parameters.values()
+        return None if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(parameters)
 
     def check(self, *answer) -> None:
         """Print whether the answer is right, and if not, what is wrong with it."""
@@ -175,15 +183,17 @@ def letter(answer, letters: Sequence[str]) -> str:
 
 def number(answer) -> float:
     """An answer as a float: a Python or numpy number, or a tensor of one element."""
-    if callable(answer) or isinstance(answer, str | bool):
-        raise NotYet(f"A number is wanted here, not {kind(answer)}.")
+    if is_blank(answer):
+        raise NotYet("A number is still blank.")
     try:
-        value = to_numpy(answer).astype(np.float64)
-    except (TypeError, ValueError, RuntimeError):
+        value = to_numpy(answer)
+        if value.size != 1 and value.dtype.kind != "O":
+            raise NotYet(f"One number is wanted here, not {value.size}.")
+        if value.dtype.kind in "bSUc":  # truth values, texts, complex numbers
+            raise TypeError
+        return float(value.astype(np.float64).reshape(()))
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise NotYet(f"A number is wanted here, not {kind(answer)}.") from None
-    if value.size != 1:
-        raise NotYet(f"One number is wanted here, not {value.size}.")
-    return float(value.reshape(()))
 
 
 def share(answer) -> float:
@@ -198,20 +208,19 @@ def share(answer) -> float:
 
 def numbers(answer, shape: Sequence[int]) -> np.ndarray:
     """A list, array or tensor as float64 of a shape, or what is wrong with it."""
+    if isinstance(answer, list | tuple) and any(map(is_blank, answer)):
+        raise NotYet("One of the numbers is still blank.")
     try:
-        values = to_numpy(torch.stack(list(answer)) if holds_tensors(answer) else answer)
-        values = values.astype(np.float64)
-    except (TypeError, ValueError, RuntimeError):
+        if isinstance(answer, list | tuple):
+            answer = [to_numpy(part) for part in answer]
+        values = to_numpy(answer).astype(np.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise NotYet(f"Numbers are wanted here, not {kind(answer)}.") from None
     if values.shape != tuple(shape):
         raise NotYet(f"The result has shape {values.shape}, where {tuple(shape)} is wanted.")
     if not np.isfinite(values).all():
         raise NotYet("The result has numbers that are NaN or infinite.")
     return values
-
-
-def holds_tensors(answer) -> bool:
-    return isinstance(answer, list | tuple) and any(torch.is_tensor(x) for x in answer)
 
 
 def call(function: Callable, *arguments):
@@ -228,8 +237,8 @@ def call(function: Callable, *arguments):
         raise NotAttempted from None
     except Exception as error:
         raise NotYet(
-            f"Your function stopped with {type(error).__name__}: {error} "
-            f"(called with {described(arguments)})."
+            f"Your function stopped with {type(error).__name__}: "
+            f"{textwrap.shorten(str(error), 200)} (called with {described(arguments)})."
         ) from None
     if is_blank(result):
         if returns_something(function):
@@ -287,6 +296,8 @@ def described(arguments: Sequence) -> str:
     for argument in arguments:
         if torch.is_tensor(argument) and argument.numel() > 12:
             texts.append(f"a tensor of shape {tuple(argument.shape)}")
+        elif isinstance(argument, torch.nn.Module | torch.optim.Optimizer):
+            texts.append(kind(argument))
         else:
             texts.append(textwrap.shorten(repr(argument), 60))
     return ", ".join(texts)

@@ -77,7 +77,7 @@ class ReadTheMatrix(Exercise):
             raise NotYet("This is 1 over the sum of squares. The lesson takes exp of the entropy.")
         if close(value, math.exp(-entropy), 0.01):
             raise NotYet("The sign of the entropy is lost: there cannot be less than one class.")
-        if value in (3, 4):
+        if value == 4:
             raise NotYet("This counts every column alike. Weigh the columns: exp of the entropy.")
         if not 1 <= value <= 4:
             raise NotYet("The number of classes in use lies between 1 and 4.")
@@ -155,7 +155,7 @@ class TwoFloors(Exercise):
             0.1 * right + 0.9 * wrong: "has the shares swapped: nine in ten are right.",
             (right + wrong) / 2: "averages both classes equally. Nine images in ten are of one.",
             wrong: "is that of one wrong answer. Nine in ten are right.",
-            math.inf: "would be infinite with one softmax. The second one softens the answer.",
+            math.inf: "is the loss with one softmax. The second one softens the answer.",
             entropy: "is the entropy of the prior, which takes the shares for outputs, not (1, 0).",
             0.1: "is the share of errors. What does each answer cost?",
             self.shares_as_outputs(): "takes the shares for outputs. This model gives (1, 0).",
@@ -221,13 +221,14 @@ class RepairTheStep(Exercise):
     """A training step with three faults."""
 
     FAULTS = {
-        "eval": "The model works in evaluation mode: which call brings it back to training?",
+        "eval": "The outputs are made in evaluation mode. Which call, before them, ends it?",
         "softmax": "The loss gets probabilities. F.cross_entropy applies softmax itself.",
         "keep": "Gradients of earlier batches are added to those of this one.",
         "sum": "The loss is summed over the batch. The mean is wanted, as in the lesson.",
     }
     hints = (
-        "Go through the lesson's list of causes with the code beside you. Three of its lines hurt.",
+        "Go through the lesson's list of causes with the code beside you. Three lines of the code "
+        "hurt.",
         "Evaluation mode, softmax before the loss, and gradients that are cleared before the "
         "optimizer has used them.",
         "The order: train mode, clear the gradients, loss of the raw logits, backward, step.",
@@ -363,7 +364,8 @@ class ThreeCases(Exercise):
     )
     blank = 'Replace each None by a letter, such as "a".'
 
-    def examine(self, *answers):
+    def examine(self, case_1, case_2, case_3):
+        answers = (case_1, case_2, case_3)
         letters = [a.strip(" ().\n").lower() if isinstance(a, str) else "" for a in answers]
         for case, letter in enumerate(letters, 1):
             if letter not in list("abcdefg"):

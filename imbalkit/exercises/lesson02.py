@@ -66,6 +66,8 @@ class DeviationOfDeviations(Exercise):
     def examine(self, split_variance):
         for images in self.hidden():
             parts = call(split_variance, images)
+            if isinstance(parts, dict):
+                raise NotYet("Return two numbers, within and between, without names.")
             try:
                 within, between = parts
             except (TypeError, ValueError):
@@ -74,7 +76,7 @@ class DeviationOfDeviations(Exercise):
 
     def hidden(self):
         generator = torch.Generator().manual_seed(2)
-        for count, pixels in ((2, 3), (5, 40), (30, 4), (12, 12)):
+        for count, pixels in ((5, 40), (2, 3), (30, 4), (12, 12)):
             brightness = 0.2 + 0.5 * torch.rand(count, 1, generator=generator)
             contrast = 0.05 + 0.3 * torch.rand(count, 1, generator=generator)
             yield brightness + contrast * (torch.rand(count, pixels, generator=generator) - 0.5)
@@ -93,9 +95,11 @@ class DeviationOfDeviations(Exercise):
                 "This splits by the place in the image: columns instead of rows. Each row of "
                 "the input is one image."
             )
-        if close(got, np.sqrt(right), 1e-3):
-            raise NotYet("These are standard deviations. Only variances add up.")
         unbiased = [x.var(1).mean().item(), x.mean(1).var().item()]
+        if close(got, unbiased[::-1], 1e-3):
+            raise NotYet("The two are swapped, and divide by the number of values less one.")
+        if close(got, np.sqrt(right), 1e-3) or close(got, np.sqrt(unbiased), 1e-3):
+            raise NotYet("These are standard deviations. Only variances add up.")
         for part, value, biased, other in zip(PARTS, got, right, unbiased, strict=True):
             if not close(value, biased, 1e-3) and close(value, other, 1e-3):
                 raise NotYet(
@@ -193,6 +197,12 @@ class RepairThePipeline(Exercise):
             return factor
         if 0 <= factor < 0.05:
             raise NotYet("White came out nearly as dark as black: divided by 255 twice?")
+        x_again = y * np.reshape(STD, (3, 1, 1)) + np.reshape(MEAN, (3, 1, 1))
+        if (np.abs(x_again[x > 0.02] - 1) < 0.01).all():
+            raise NotYet(
+                "Every pixel that is not black came out white. ColorJitter clamps floats to 0 to "
+                "1. Which range does it get here?"
+            )
         if factor > 0:
             raise NotYet(
                 f"The brightness was changed by the factor {factor:.2f}. ColorJitter(0.2) stays "
@@ -266,7 +276,16 @@ class InTheDeployedProgram(Exercise):
         unturned = normalised(images, mean, std)
         mistakes = (
             (unturned, "Blue and red are swapped: the model would see blue where it knows red."),
-            (unturned[:, ::-1], "The colours are turned after mean and std were applied to them."),
+            (
+                unturned[:, ::-1],
+                "Red is standardised with blue's constants. Turn the colours first, and "
+                "leave mean and std as they are.",
+            ),
+            (
+                right[:, ::-1],
+                "The right numbers in the order blue, green, red. Were the constants "
+                "turned, and not the images?",
+            ),
             ((255 * x - m) / s, "The pixels run from 0 to 255. The constants are for 0 to 1."),
             (255 * x, "These are pixels from 0 to 255, in the right order: not yet normalised."),
             (x, "Scaled to 0 to 1, but not normalised: are mean and std used?"),

@@ -31,6 +31,8 @@ class HowMuchIsLeft(Exercise):
         self.first(number(kept))
         if close(number(half_kept_at), 0.5**0.5, 0.01):
             raise NotYet("The second number is 1 - p. Which p is that?")
+        if close(number(half_kept_at), 1 + 0.5**0.5, 0.01):
+            raise NotYet("The second number: a probability is below 1. Take the other root.")
         p = share(half_kept_at)
         if not close(p, 1 - 0.5**0.5, 0.01):
             raise NotYet(f"The second number: with p = {p:g} the share {(1 - p) ** 2:.3g} is left.")
@@ -124,7 +126,8 @@ class MendedFocalLoss(Exercise):
     why = (
         "p comes from the loss without weights, so the factor sees how hard the image is and "
         "nothing else. The class weight acts once, outside. Because everything comes from "
-        "log_softmax, which cross_entropy contains, a p of 0 does no harm."
+        "log_softmax, which cross_entropy contains, a p of 0 does no harm. At p = 1 a gamma below "
+        "1 still has an infinite slope, from which FocalLoss keeps away."
     )
 
     def examine(self, mended):
@@ -230,9 +233,14 @@ def gradient(loss, logits, targets, gamma, weight):
         if "numpy()" in str(mistake):  # torch's complaint about a tensor that has a gradient
             return None
         raise
+    if isinstance(value, list | tuple):
+        raise NotYet("The number is right. Return the tensor itself, without brackets.")
     if not torch.is_tensor(value) or not value.requires_grad:
         return None
-    (slope,) = torch.autograd.grad(value.sum(), seen[-1], allow_unused=True)
+    try:
+        (slope,) = torch.autograd.grad(value.sum(), seen[-1], allow_unused=True)
+    except RuntimeError as error:
+        raise NotYet(f"The number is right, but it has no gradient: {error}") from None
     return None if slope is None else slope.numpy()
 
 

@@ -166,6 +166,11 @@ def leak_or_gap(train, validation, labels, n_validation) -> str | None:
             "The validation part is one end of the file, in its order. That may be one camera or "
             "one class. Draw it at random."
         )
+    steps = set(np.diff(sorted(held_out)).tolist())
+    if len(steps) == 1:
+        return "The validation images are equally spaced in the file. Draw them at random."
+    if len(set(labels[validation].tolist())) == 1:
+        return "All validation images are of one class. Draw them at random, from all images."
     if unused := n - len(trained | held_out):
         return f"{unused} of the {n} images are in neither part: thrown away, or not drawn."
     counts = Counter(labels[train].tolist())
@@ -215,7 +220,7 @@ class PatientsAndClasses(Exercise):
         for labels, patients in cases:
             labels, patients = torch.tensor(labels), torch.tensor(patients)
             result = call(fair_weights, labels, patients)
-            size = result.numel() if torch.is_tensor(result) else np.size(result)
+            size = len(result) if isinstance(result, list | tuple) else to_numpy(result).size
             if size > 1 and size != len(labels):
                 raise NotYet(
                     f"There are {len(labels)} images and {size} weights. The sampler wants one "

@@ -212,6 +212,7 @@ class Freeze(Exercise):
         norms = [m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d)]
         was_still = not any(m.training for m in norms)
         before = {name: value.clone() for name, value in frozen.state_dict().items()}
+        at_once = numbers(frozen(images).detach(), wanted.shape)
         model = train_a_little(frozen, images, wanted.shape[1])
         after = frozen.state_dict()
         moved = [name for name in before if not torch.equal(before[name], after[name])]
@@ -237,6 +238,11 @@ class Freeze(Exercise):
             raise NotYet(
                 "Nothing moves. But after model.train() the vectors are others than in evaluation "
                 "mode: BatchNorm normalises by the batch at hand."
+            )
+        if not close(at_once, wanted, 1e-3):
+            raise NotYet(
+                "In a training nothing moves. But used at once, before anybody calls train() or "
+                "eval(), the vectors are not those of evaluation mode."
             )
 
 
@@ -353,11 +359,11 @@ class BothAtOnce(Exercise):
             raise NotYet("Two remedies, each of which balances alone: does the second do nothing?")
         if close(third, 1 / 101, 0.03):
             raise NotYet("With both, the share is on the wrong side: that is the frequent class's.")
-        if third > 0.995:
+        if third > 0.9916:
             raise NotYet(
                 "With both, the frequent class keeps a small share. Compute the two parts."
             )
-        if not close(third, 100 / 101, 0.005):
+        if abs(third - 100 / 101) > 0.0015:
             raise NotYet("With both: equally many images of each class. Which ratio of weights?")
 
 

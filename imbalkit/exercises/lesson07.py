@@ -94,8 +94,8 @@ class RepairTheLoss(Exercise):
     """
     why = (
         "Without detach the classifier is trained to be predictable. Without the new scale the "
-        "head chases the fall of the loss, and its error is largest in the first epoch, when the "
-        "features matter most. The 1e-6 is there for a batch whose losses are all equal."
+        "head chases the fall of the loss, and its error is largest in the first epoch. The "
+        "1e-6 is there for a batch whose losses are all equal."
     )
 
     def examine(self, loss):
@@ -172,9 +172,15 @@ class RepairTheLoss(Exercise):
             raise NotYet("The signs of the target are turned: a high loss means difficult.")
         if same(part * error for error in errors(hard, predicted)):
             raise NotYet(
-                "The value is that of the second task alone. The mean of normalised losses is 0: "
-                "normalise the target only, and add the mean cross-entropy."
+                "The value is that of the second task alone. Either the mean cross-entropy is not "
+                "added. Or the losses themselves were normalised, which makes their mean 0: "
+                "detach() shares memory, so make the target by d = d - d.mean(), not in place."
             )
+        spread = (predicted - predicted.mean()) / predicted.std()
+        if same(totals(ce, hard, spread, part)) or same(
+            totals(ce, hard, (predicted - predicted.mean()) / predicted.std(correction=0), part)
+        ):
+            raise NotYet("Only the target is normalised; the head's answer stays as it is.")
         if same(totals(ce, hard, predicted, 1)):
             raise NotYet("The value is that of share 1. Is share used?")
         if same(
@@ -190,14 +196,11 @@ class RepairTheLoss(Exercise):
             for e in errors(hard, predicted)
         ):
             raise NotYet("A sum over the batch where a mean is wanted.")
-        if same(totals(ce, hard, (predicted - predicted.mean()) / predicted.std(), part)) or same(
-            totals(ce, hard, (predicted - predicted.mean()) / predicted.std(correction=0), part)
-        ):
-            raise NotYet("Only the target is normalised; the head's answer stays as it is.")
-        right = next(iter(totals(ce, hard, predicted, part)))
+        squared, huber, *_ = totals(ce, hard, predicted, part)
         raise NotYet(
             f"For a batch with the mean cross-entropy {mean:.3f} and share {part} the loss is "
-            f"{value:.3f}, where {right.item():.3f} is wanted."
+            f"{value:.3f}. Wanted is {squared.item():.3f} with the squared error, or "
+            f"{huber.item():.3f} with the Huber loss."
         )
 
 
@@ -381,6 +384,11 @@ class TurnedImages(Exercise):
                 )
 
     def name_mistake(self, got, images, turns):
+        others = [[quarters(result, image) for image in images] for result in got]
+        if all(any(q is not None for q in row) for row in others) and any(
+            row[i] is None for i, row in enumerate(others)
+        ):
+            raise NotYet("The images came out in another order, so they no longer fit the labels.")
         seen = [quarters(result, image) for result, image in zip(got, images, strict=True)]
         if any(quarter is None for quarter in seen):
             i = seen.index(None)

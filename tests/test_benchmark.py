@@ -13,6 +13,7 @@ MODELS = {"plain CNN", "small BatchNorm net", "ResNet-32"}
 WAYS = {"bare step", "fit", "usual loop"}
 
 
+@pytest.mark.notebooks  # trains, though in no notebook
 def test_quick_benchmark_prints_tables_and_writes_json(tmp_path):
     output = tmp_path / "new folder" / "figures.json"
     result = subprocess.run(

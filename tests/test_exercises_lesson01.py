@@ -291,3 +291,23 @@ def expect(exercise, answer, message):
     feedback = exercise.feedback(*answer)
     assert feedback.outcome is Outcome.NOT_YET, feedback
     assert message in feedback.message, feedback.message
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "It says class 0 always, the loss is the entropy of the prior; I would ask for the rate.",
+        "Nobody knows this, but I have written a sentence of more than eight words anyway.",
+    ],
+)
+def test_a_reply_is_compared_and_not_judged(reply):
+    feedback = ex.q5.feedback(reply)
+    assert feedback.outcome is Outcome.COMPARE and "0.20 is the entropy" in feedback.message
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"), [("always class 0", "a sentence or two"), (95, "words")]
+)
+def test_a_reply_that_is_none(reply, words):
+    expect(ex.q5, [reply], words)
+    assert ex.q5.feedback("\n\n").outcome is Outcome.NOT_ATTEMPTED

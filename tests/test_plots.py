@@ -292,6 +292,7 @@ plots.show(plots.class_histogram([3, 1], "ab").figure, "Two bars.")
     assert (done.returncode, done.stdout, done.stderr) == (0, "Two bars.\n", "")
 
 
+@pytest.mark.notebooks
 @pytest.mark.parametrize("backend", ["inline", "agg"])
 def test_show_in_a_notebook_gives_one_picture_with_its_description(backend, monkeypatch, tmp_path):
     choice = "module://matplotlib_inline.backend_inline" if backend == "inline" else "agg"

@@ -1,6 +1,7 @@
 import io
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 from imbalkit import progress
@@ -57,6 +58,7 @@ def test_the_time_left_counts_only_the_steps_of_this_run(monkeypatch):
     assert "90 of 100" in out.getvalue() and "1:40 left" in out.getvalue()
 
 
+@pytest.mark.notebooks
 def test_a_saved_notebook_keeps_the_final_table_alone():
     source = """
 from imbalkit import progress

@@ -167,6 +167,15 @@ def test_the_index_leads_to_each():
     assert all(anchor == name.replace(" ", "-") for name, anchor in links)
 
 
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("0[1-9]_*.ipynb")), ids=lambda p: p.stem)
+def test_a_lesson_leads_to_its_recipes(path):
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    links = re.findall(r"\[([^\]]+)\]\(recipes\.ipynb#([^)]+)\)", text)
+    anchors = {name.replace(" ", "-"): name for name in ALL}
+    assert links
+    assert all(anchors[anchor].lower() == words.lower() for words, anchor in links)
+
+
 def test_the_recipes_are_run_without_the_package():
     with pytest.raises(AssertionError, match="imbalkit"):
         run("Class weights", "0", before="import imbalkit.weights")

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+pytestmark = pytest.mark.notebooks
 TOOL = Path(__file__).parents[1] / "tools" / "run_notebooks.py"
 
 

@@ -137,7 +137,7 @@ class Choice(Exercise):
 
 
 class FreeText(Exercise):
-    """An answer in words, which the learner compares with a model answer."""
+    """An answer in words, `reply` in the notebook, to compare with a model answer."""
 
     model_answer: str
     fewest_words = 8
@@ -153,10 +153,11 @@ class FreeText(Exercise):
         verdict = super().feedback(*answer)
         if verdict.outcome is not Outcome.CORRECT:
             return verdict
-        return Feedback(Outcome.COMPARE, f"Is this what you wrote? {self.model_answer}")
+        text = " ".join(self.model_answer.split())
+        return Feedback(Outcome.COMPARE, f"Compare with this answer: {text}")
 
     def code(self) -> str:
-        return f'answer = """\n{wrapped(self.model_answer)}\n"""'
+        return f'reply = """\n{wrapped(self.model_answer)}\n"""'
 
 
 # --- reading an answer

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imbalkit.exercises.base import Exercise, NotYet, call, close, number, share
+from imbalkit.exercises.base import Exercise, FreeText, NotYet, call, close, number, share
 from imbalkit.metrics import effective_classes
 
 
@@ -375,7 +375,25 @@ class ThreeCases(Exercise):
                 raise NotYet(f"Case {case}: {(self.never | self.against[case - 1])[letter]}")
 
 
+class AnswerAThread(FreeText):
+    """What a reported accuracy and loss say, and what to ask for."""
+
+    hints = (
+        "Compare both numbers with those of a model that looks at no image.",
+        "0.95 is the majority share. The entropy of a prior of 0.95 and 0.05 is 0.199.",
+        "Weights that change nothing are a hint too: which causes do not depend on the classes?",
+    )
+    model_answer = """
+        0.95 is the accuracy of always saying class 0, and 0.20 is the entropy of the prior: the
+        model knows the shares of the classes and nothing of the images. Balance alone is an
+        unlikely cause, since weights change nothing. So ask for the mean and the deviation of one
+        batch of images, for the gradients and the change of the weights after one step, and for the
+        recall of each class in train mode and in eval mode. Or run `imbalkit.diagnose`.
+    """
+
+
 q1 = ReadTheMatrix()
 q2 = TwoFloors()
 q3 = RepairTheStep()
 q4 = ThreeCases()
+q5 = AnswerAThread()

@@ -1,4 +1,4 @@
-"""Small synthetic data for the tests, in the layouts of the real thing."""
+"""What several tests share: small data in the layouts of the real thing, and a check."""
 
 import hashlib
 import pickle
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from imbalkit.data.download import CIFAR
+from imbalkit.exercises.base import Outcome
 
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 LABEL_KEY = {"cifar10": "labels", "cifar100": "fine_labels"}
@@ -64,3 +65,10 @@ def write_archive(folder: Path, archive: Path, skip: str = "") -> str:
 
 def md5_of(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def expect_not_yet(exercise, answer, message: str) -> None:
+    """The answers (a list of them) are wrong, and `message` is in what is said of them."""
+    feedback = exercise.feedback(*answer)
+    assert feedback.outcome is Outcome.NOT_YET, feedback
+    assert message in feedback.message, feedback.message

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import expect_not_yet
 
 from imbalkit import metrics
 from imbalkit.exercises import lesson01 as ex
@@ -63,7 +64,7 @@ def test_matrix_by_the_package():
 
 @pytest.mark.parametrize(("answer", "message"), MATRIX_WRONG)
 def test_matrix_mistakes(answer, message):
-    expect(ex.q1, answer, message)
+    expect_not_yet(ex.q1, answer, message)
 
 
 FLOORS = (0.325, 0.313, 0.413)
@@ -101,7 +102,7 @@ def test_floors_are_torchs_numbers():
 
 @pytest.mark.parametrize(("answer", "message"), FLOORS_WRONG)
 def test_floors_mistakes(answer, message):
-    expect(ex.q2, answer, message)
+    expect_not_yet(ex.q2, answer, message)
 
 
 # --- the training step
@@ -236,7 +237,7 @@ STEP_WRONG = [
 
 @pytest.mark.parametrize(("lines", "message", "more"), STEP_WRONG)
 def test_step_mistakes(lines, message, more):
-    expect(ex.q3, [step_of(lines)], message)
+    expect_not_yet(ex.q3, [step_of(lines)], message)
     feedback = ex.q3.feedback(step_of(lines)).message
     assert more in feedback and ("faults" in feedback) == bool(more)
 
@@ -252,9 +253,9 @@ def without_gradients(model, optimizer, images, labels):
 
 
 def test_step_with_errors():
-    expect(ex.q3, [forgets_to_return], "returned None")
-    expect(ex.q3, [without_gradients], "does not require grad")
-    expect(ex.q3, [3], "Pass the function itself")
+    expect_not_yet(ex.q3, [forgets_to_return], "returned None")
+    expect_not_yet(ex.q3, [without_gradients], "does not require grad")
+    expect_not_yet(ex.q3, [3], "Pass the function itself")
 
 
 # --- the three cases
@@ -284,13 +285,7 @@ def test_cases(right):
 
 @pytest.mark.parametrize(("answer", "message"), CASES_WRONG)
 def test_cases_mistakes(answer, message):
-    expect(ex.q4, answer, message)
-
-
-def expect(exercise, answer, message):
-    feedback = exercise.feedback(*answer)
-    assert feedback.outcome is Outcome.NOT_YET, feedback
-    assert message in feedback.message, feedback.message
+    expect_not_yet(ex.q4, answer, message)
 
 
 @pytest.mark.parametrize(
@@ -309,5 +304,5 @@ def test_a_reply_is_compared_and_not_judged(reply):
     ("reply", "words"), [("always class 0", "a sentence or two"), (95, "words")]
 )
 def test_a_reply_that_is_none(reply, words):
-    expect(ex.q5, [reply], words)
+    expect_not_yet(ex.q5, [reply], words)
     assert ex.q5.feedback("\n\n").outcome is Outcome.NOT_ATTEMPTED

@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from helpers import expect_not_yet
 from torch.utils.data import random_split
 
 from imbalkit import sampling, weights
@@ -55,7 +56,7 @@ def test_views(right):
 
 @pytest.mark.parametrize(("answer", "message"), VIEWS_WRONG)
 def test_views_mistakes(answer, message):
-    expect(ex.q1, answer, message)
+    expect_not_yet(ex.q1, answer, message)
 
 
 def test_views_are_the_packages_numbers():
@@ -211,7 +212,7 @@ def test_split_first(right):
 def test_split_first_mistakes(function, message):
     for seed in range(5):
         torch.manual_seed(seed)
-        expect(ex.q2, [function], message)
+        expect_not_yet(ex.q2, [function], message)
 
 
 # --- patients and classes
@@ -279,7 +280,7 @@ def test_patients_and_classes(right):
 
 @pytest.mark.parametrize(("function", "message"), PATIENTS_WRONG)
 def test_patients_and_classes_mistakes(function, message):
-    expect(ex.q3, [function], message)
+    expect_not_yet(ex.q3, [function], message)
 
 
 def test_equal_classes_but_unequal_patients():
@@ -287,7 +288,7 @@ def test_equal_classes_but_unequal_patients():
         w = image_weights(patients) ** 2
         return w / torch.bincount(labels, weights=w)[labels]
 
-    expect(ex.q3, [wrong], "The patients of a class, or the images of a patient, are not")
+    expect_not_yet(ex.q3, [wrong], "The patients of a class, or the images of a patient, are not")
 
 
 def test_patients_and_classes_draws_equally(capsys):
@@ -359,7 +360,7 @@ def test_between_the_two(right):
 
 @pytest.mark.parametrize(("function", "message"), SHARES_WRONG)
 def test_between_the_two_mistakes(function, message):
-    expect(ex.q4, [function], message)
+    expect_not_yet(ex.q4, [function], message)
 
 
 # --- four runs
@@ -389,10 +390,4 @@ def test_four_runs(right):
 
 @pytest.mark.parametrize(("answer", "message"), RUNS_WRONG)
 def test_four_runs_mistakes(answer, message):
-    expect(ex.q5, answer, message)
-
-
-def expect(exercise, answer, message):
-    feedback = exercise.feedback(*answer)
-    assert feedback.outcome is Outcome.NOT_YET, feedback
-    assert message in feedback.message, feedback.message
+    expect_not_yet(ex.q5, answer, message)

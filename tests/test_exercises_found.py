@@ -43,6 +43,28 @@ class NeverEval(nn.Module):
         return super().train(False)
 
 
+class NoMomentum(NeverEval):
+    """As above, but its running statistics stand still from the start."""
+
+    def __init__(self, features):
+        super().__init__(features)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.0
+
+
+def half_detached(logits, predicted, targets, share):
+    half = 0.5 * predicted + 0.5 * predicted.detach()
+    ce = F.cross_entropy(logits, targets, reduction="none")
+    d = ce.detach()
+    return ce.mean() + share * F.mse_loss(half, (d - d.mean()) / d.std(correction=0))
+
+
+def never_power_0(counts, power):
+    weight = counts.double() ** -(power or 1)
+    return weight * counts.sum() / (counts * weight).sum()
+
+
 def in_place(logits, targets, gamma, weight):
     loss = F.cross_entropy(logits, targets, reduction="none")
     f = torch.exp(-loss)
@@ -79,8 +101,16 @@ def per_class(labels, patients):
     return [torch.ones(int((labels == c).sum())) for c in labels.unique()]
 
 
+def first_class_held_out(labels, n):
+    members = (labels == 0).nonzero().flatten()
+    return split_by(labels, members[torch.randperm(len(members))[:n]])
+
+
 def equally_spaced(labels, n):
-    held_out = torch.arange(0, len(labels), len(labels) // n)[:n]
+    return split_by(labels, torch.arange(0, len(labels), len(labels) // n)[:n])
+
+
+def split_by(labels, held_out):
     rest = torch.tensor(sorted(set(range(len(labels))) - set(held_out.tolist())))
     counts = torch.bincount(labels[rest])
     copies = draw_per_class(labels[rest], [int(counts.max())] * len(counts))
@@ -104,18 +134,23 @@ ANSWERS = [
     (lesson02.q4, (lambda x, m, s: standardise(x.flip(3), m[::-1], s[::-1]),), "blue's constants"),
     (lesson02.q4, (lambda x, m, s: standardise(x, m[::-1], s[::-1]),), "constants turned"),
     (lesson03.q1, (0.6, 5, 0.5), "three digits"),
+    (lesson03.q2, (never_power_0,), "At power 0"),
     (lesson03.q5, (1, 1, 2.9), "three digits"),
+    (lesson03.q5, (1, 1, 9), "over the sum of weights"),
     (lesson04.q1, (0.25, 1.707, 1770), "other root"),
     (lesson04.q3, (in_place,), "no gradient"),
     (lesson04.q3, (in_a_list,), "without brackets"),
     (lesson05.q2, (equally_spaced,), "equally spaced"),
+    (lesson05.q2, (first_class_held_out,), "of one class"),
     (lesson05.q3, (per_class,), "one weight"),
     (lesson06.q3, (NeverEval,), "statistics of BatchNorm have moved"),
+    (lesson06.q3, (NoMomentum,), "before anybody calls"),
     (lesson06.q5, (0.5, 0.5, 0.985), "Which ratio"),
     (lesson06.q5, (0.5, 0.5, 0.995), "small share"),
     (lesson07.q1, ([-0.62, None, -0.49, 1.73], [1, 2, 3, 4]), "still blank"),
     (lesson07.q2, (memory_shared,), "shares memory"),
     (lesson07.q2, (head_normalised,), "Only the target"),
+    (lesson07.q2, (half_detached,), "another gradient"),
     (lesson07.q5, (by_turn,), "another order"),
 ]  # fmt: skip
 

@@ -211,8 +211,6 @@ class MendedFocalLoss(Exercise):
                 f"that of the package {right:.4g}. Is p kept away from 0 or 1? log_softmax needs "
                 "no such limit."
             )
-        if not close(slope, gradient(reference, *arguments), 1e-3):
-            raise NotYet("With a logit of 200 the loss is right and its gradient is not.")
 
 
 def reference(logits, targets, gamma, weight):

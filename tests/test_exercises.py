@@ -4,6 +4,7 @@
 """
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -36,14 +37,17 @@ def read(path):
     return nbformat.read(path, as_version=4)
 
 
-CASES = [
-    pytest.param(notebook, cell, *find_exercises(notebook)[cell.id], id=f"{path.stem[:2]}-{name}")
-    for path in NOTEBOOKS
-    for notebook in [read(path)]
-    for cell in notebook.cells
-    if cell.id in find_exercises(notebook)
-    for name in CHECK.search(cell.source).groups()[:1]
-]
+def cases(path):
+    """A case for each cell of a lesson that checks an exercise."""
+    notebook = read(path)
+    exercises = find_exercises(notebook)
+    for cell in notebook.cells:
+        if cell.id in exercises:
+            name = f"{path.stem[:2]}-{CHECK.search(cell.source).group(1)}"
+            yield pytest.param(notebook, cell, *exercises[cell.id], id=name)
+
+
+CASES = [case for path in NOTEBOOKS for case in cases(path)]
 
 
 def lesson_imports(notebook):
@@ -60,12 +64,12 @@ def lesson_imports(notebook):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem[:2])
 def test_a_lesson_has_three_to_five_exercises_numbered_as_its_module(path):
     notebook = read(path)
-    cells = [c for c in notebook.cells if c.id in find_exercises(notebook)]
+    exercises = find_exercises(notebook)
+    cells = [cell for cell in notebook.cells if cell.id in exercises]
     names = [CHECK.search(cell.source).group(1) for cell in cells]
     assert names == [f"q{i}" for i in range(1, len(names) + 1)]
     assert 3 <= len(names) <= 5
-    lesson = __import__("imbalkit.exercises", fromlist=[f"lesson{path.stem[:2]}"])
-    lesson = getattr(lesson, f"lesson{path.stem[:2]}")
+    lesson = importlib.import_module(f"imbalkit.exercises.lesson{path.stem[:2]}")
     assert sorted(n for n in vars(lesson) if re.fullmatch(r"q\d", n)) == names
 
 

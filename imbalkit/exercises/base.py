@@ -10,7 +10,7 @@ import copy
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -282,6 +282,13 @@ def says_nothing(statement: ast.stmt) -> bool:
 def close(values, expected, tolerance: float = 1e-4) -> bool:
     """Are all values right, up to a relative error (and an absolute one near 0)?"""
     return bool(np.allclose(values, expected, rtol=tolerance, atol=tolerance * 1e-2))
+
+
+def recognise(values, mistakes: Iterable[tuple], tolerance: float) -> None:
+    """Raise NotYet if the values are those of a known mistake: pairs (wrong values, message)."""
+    for wrong, message in mistakes:
+        if close(values, wrong, tolerance):
+            raise NotYet(message)
 
 
 # --- words

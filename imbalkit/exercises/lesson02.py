@@ -4,7 +4,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imbalkit.exercises.base import Choice, Exercise, NotYet, call, close, kind, number, numbers
+from imbalkit.exercises.base import (
+    Choice,
+    Exercise,
+    NotYet,
+    call,
+    close,
+    kind,
+    number,
+    numbers,
+    recognise,
+)
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]  # CIFAR-10, as in the statement
 PARTS = ("within", "between")
@@ -298,9 +308,7 @@ class InTheDeployedProgram(Exercise):
             (normalised(turned, MEAN, STD), "mean and std are passed. Use those, not CIFAR-10's."),
             ((x * 255 / 256 - m) / s, "White is 255, so divide by 255, not by 256."),
         )
-        for wrong, words in mistakes:
-            if close(got, wrong, 1e-4):
-                raise NotYet(words)
+        recognise(got, mistakes, 1e-4)
         for source in (images, turned):
             scrambled = source.contiguous().reshape(right.shape).double().numpy() / 255
             if close(got, (scrambled - m) / s, 1e-4):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from imbalkit.exercises.base import Exercise, NotYet, call, close, letter, number, share
+from imbalkit.exercises.base import Exercise, NotYet, call, close, letter, number, recognise, share
 from imbalkit.losses import FocalLoss
 
 
@@ -173,9 +173,7 @@ class MendedFocalLoss(Exercise):
         )
         if got < 0:
             raise NotYet("The loss is below 0. log p is negative, so a minus belongs before it.")
-        for value, message in known:
-            if close(got, value.item(), 1e-3):
-                raise NotYet(message)
+        recognise(got, known, 1e-3)
         raise NotYet(
             f"For {len(logits)} images, {len(weight)} classes and gamma {gamma:g} the loss is "
             f"{got:.4g}; FocalLoss gives {right:.4g}."
@@ -302,9 +300,7 @@ class HardAndRare(Exercise):
                 f"These are shares of the last three classes; here the rare ones are {rare}.",
             ),
         )
-        for values, message in known:
-            if close(got, values, 0.005):
-                raise NotYet(message)
+        recognise(got, known, 0.005)
         if close(got[0], right[0], 0.005):
             raise NotYet(
                 f"The first share is right. The second is {got[1]:.3g} where the rare classes have "

@@ -6,7 +6,17 @@ import numpy as np
 import torch
 
 from imbalkit.counts import to_numpy
-from imbalkit.exercises.base import Exercise, NotYet, call, close, letter, number, numbers, share
+from imbalkit.exercises.base import (
+    Exercise,
+    NotYet,
+    call,
+    close,
+    letter,
+    number,
+    numbers,
+    recognise,
+    share,
+)
 
 
 class Views(Exercise):
@@ -249,9 +259,7 @@ class PatientsAndClasses(Exercise):
         )  # fmt: skip
         if close(got, right / right.sum(), 1e-3):
             return
-        for weights, message in known:
-            if close(got, weights / weights.sum(), 1e-3):
-                raise NotYet(message)
+        recognise(got, ((weights / weights.sum(), message) for weights, message in known), 1e-3)
         classes = np.bincount(labels, weights=got)
         if not close(classes, 1 / len(classes), 1e-3):
             raise NotYet(
@@ -325,9 +333,7 @@ class BetweenTheTwo(Exercise):
             if close(got / got.sum(), right, 1e-3):
                 raise NotYet(f"The ratios are right. Shares have the sum 1, these {got.sum():.4g}.")
             raise NotYet(f"The shares have the sum {got.sum():.4g}, not 1.")
-        for part, message in known:
-            if close(got, part / part.sum(), 1e-3):
-                raise NotYet(message)
+        recognise(got, ((part / part.sum(), message) for part, message in known), 1e-3)
         raise NotYet(
             f"With counts {n.astype(int).tolist()}, power {r} and weight_power {s} the shares are "
             f"{np.round(got, 3).tolist()}; they should be {np.round(right, 3).tolist()}."

@@ -16,6 +16,7 @@ from imbalkit.exercises.base import (
     close,
     number,
     numbers,
+    recognise,
     share,
 )
 
@@ -292,7 +293,7 @@ class HowFar(Exercise):
 
     def examine(self, frequent, rare, tau):
         lengths, right = np.array([number(frequent), number(rare)]), np.array([8, 8**0.5])
-        for wrong, message in (
+        mistakes = (
             ([2, 2**0.5], "These are the divisors, the lengths to the power tau. Now divide."),
             ([32, 32**0.5], "The vectors are multiplied by a power of their length. Divide."),
             ([4, 1], "The lengths are multiplied by tau. In the formula it is a power."),
@@ -301,9 +302,8 @@ class HowFar(Exercise):
             ([1, 1], "Equal lengths: that is tau 1. Here tau is 0.25."),
             ([16, 4], "These are the old lengths, as with tau 0."),
             (right[::-1], "Are the two swapped?"),
-        ):
-            if close(lengths, wrong, 0.01):
-                raise NotYet(message)
+        )
+        recognise(lengths, mistakes, 0.01)
         for name, got, wanted in zip(("frequent", "rare"), lengths, right, strict=True):
             if not close(got, wanted, 0.01):
                 raise NotYet(

@@ -12,6 +12,7 @@ from imbalkit.exercises.base import (
     close,
     number,
     numbers,
+    recognise,
     share,
 )
 
@@ -42,7 +43,7 @@ class ByHand(Exercise):
         away = losses - losses.mean()
         right = away / losses.std()
         got = numbers(difficulties, (4,))
-        for wrong, message in (
+        mistakes = (
             (away / losses.std(ddof=1), "The deviation is divided by N - 1 here; divide by N."),
             (away, "This is the distance from the mean. In which unit is it to be measured?"),
             (losses / losses.std(), "The mean has not been subtracted."),
@@ -50,9 +51,8 @@ class ByHand(Exercise):
             (away / losses.var(), "This is divided by the variance, not by its root."),
             (away / losses.mean(), "This is divided by the mean, not by the deviation."),
             (losses, "These are the losses themselves."),
-        ):
-            if close(got, wrong, 0.01):
-                raise NotYet(message)
+        )
+        recognise(got, mistakes, 0.01)
         if not close(got, right, 0.015):
             if close(np.sort(got), np.sort(right), 0.015):
                 raise NotYet("The numbers are right, their order is not that of the losses.")
@@ -176,10 +176,7 @@ class RepairTheLoss(Exercise):
                 "added. Or the losses themselves were normalised, which makes their mean 0: "
                 "detach() shares memory, so make the target by d = d - d.mean(), not in place."
             )
-        spread = (predicted - predicted.mean()) / predicted.std()
-        if same(totals(ce, hard, spread, part)) or same(
-            totals(ce, hard, (predicted - predicted.mean()) / predicted.std(correction=0), part)
-        ):
+        if any(same(totals(ce, hard, normalised, part)) for normalised in difficulties(predicted)):
             raise NotYet("Only the target is normalised; the head's answer stays as it is.")
         if same(totals(ce, hard, predicted, 1)):
             raise NotYet("The value is that of share 1. Is share used?")
@@ -261,7 +258,7 @@ class PlantedErrors(Exercise):
         few = np.array([case[1].sum().item() for case in cases])
         lowest = [share_planted(-scores, planted, k) for scores, planted, k in cases]
         in_old_order = [planted[:k].float().mean() for _, planted, k in cases]
-        for wrong, message in (
+        mistakes = (
             (right * k / few, "This is recall: the share of the planted errors that are found."),
             (right * k, "This is how many are found. Divide by the number of images looked at."),
             (right * k / n, "This is divided by all images. How many does the person look at?"),
@@ -270,9 +267,8 @@ class PlantedErrors(Exercise):
             (lowest, "This looks at the lowest scores. The highest are wanted."),
             (in_old_order, "This takes the first k in their old order. Are the scores used?"),
             (few / n, "This is the share of planted errors among all images."),
-        ):
-            if close(got, wrong, 1e-3):
-                raise NotYet(message)
+        )
+        recognise(got, mistakes, 1e-3)
         i = int(np.argmax(abs(got - right)))
         raise NotYet(
             f"With {n[i]} images, {few[i]} planted errors and k = {k[i]} the result is "
@@ -315,7 +311,7 @@ class AnotherShare(Exercise):
 
     def examine(self, standard_error, images_needed):
         got, right = share(standard_error), (0.6 * 0.4 / 5) ** 0.5
-        for wrong, message in (
+        mistakes = (
             (0.6 * 0.4 / 5, "This is the variance. The standard error is its root."),
             ((0.6 * 0.4 / 4) ** 0.5, "This divides by n - 1. Divide by n."),
             (0.24**0.5, "This is the deviation of a single image. Where do the five come in?"),
@@ -323,9 +319,8 @@ class AnotherShare(Exercise):
             (0.24, "This is p (1 - p): divide by the images, then take the root."),
             ((0.6 / 5) ** 0.5, "A factor 1 - p is missing under the root."),
             (0.2, "0.2 is what one image changes. How much does chance change?"),
-        ):
-            if close(got, wrong, 0.01):
-                raise NotYet(message)
+        )
+        recognise(got, mistakes, 0.01)
         if not close(got, right, 0.01):
             raise NotYet(
                 f"The standard error of a recall of 0.6 on five images is not {got:.3g}. Give "

@@ -1,0 +1,151 @@
+"""All methods of the course on CIFAR-10-LT, on one network and one budget, for several seeds.
+
+    python -m benchmarks.leaderboard                          processes on this machine
+    python -m benchmarks.leaderboard --scheduler ADDRESS      a Dask cluster
+    python -m benchmarks.leaderboard --quick --methods focal  to see that it runs
+
+Stop it whenever you like: what is finished lies in --folder and is not trained again. When all is
+there, the figures go to notebooks/leaderboard.json.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+import torchvision
+
+import imbalkit
+from benchmarks.leaderboard import summary
+from benchmarks.leaderboard.cell import QUICK, Budget, Cell, run
+from benchmarks.leaderboard.methods import METHODS
+from imbalkit.files import atomic_path
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = (0, 1, 2)
+RATIO, OTHER_RATIOS = 100, (10, 50)
+
+
+def train(cell: Cell) -> tuple[Cell, dict, dict[str, np.ndarray]]:
+    """What a process or a worker of the cluster does."""
+    record, logits = run(cell, METHODS[cell.method].train)
+    return cell, record, logits
+
+
+def finish(cells: Iterable[Cell], folder: Path, jobs: int) -> dict[Cell, dict]:
+    """The records of all cells; those that are not in the folder yet are trained first."""
+    missing = [cell for cell in cells if not (folder / f"{cell.name}.json").exists()]
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
+        joblib.delayed(train)(cell) for cell in missing
+    )
+    for done, (cell, record, logits) in enumerate(results, start=1):
+        save(cell, record | origin(), logits, folder)
+        scores = [f"{name} {row['test']['balanced_accuracy']:.1%}" for name, row in
+                  record["rows"].items()]  # fmt: skip
+        now = time.strftime("%H:%M:%S")
+        print(f"{now}  {done} of {len(missing)}  {cell.name}: {', '.join(scores)}", flush=True)
+    return {cell: load(cell, folder) for cell in cells}
+
+
+def save(cell: Cell, record: dict, logits: dict[str, np.ndarray], folder: Path) -> None:
+    """Both files of a cell, each in one step. The record comes last: it says that all is there."""
+    with atomic_path(folder / f"{cell.name}.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **logits)
+    with atomic_path(folder / f"{cell.name}.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def load(cell: Cell, folder: Path) -> dict:
+    return json.loads((folder / f"{cell.name}.json").read_text(encoding="utf-8"))
+
+
+def origin() -> dict:
+    """With which code and releases a cell was trained."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "date": date.today().isoformat(),
+        "commit": commit or None,
+        "versions": {
+            "imbalkit": imbalkit.__version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def chosen_settings(methods: list[str], budget: Budget, folder: Path, jobs: int) -> dict:
+    """For each method the setting that the validation images favour, at the first seed."""
+    cells = [
+        Cell(method, setting, RATIO, SEEDS[0], budget)
+        for method in methods
+        for setting in METHODS[method].grid
+    ]
+    records = finish(cells, folder, jobs)
+
+    def score(method, setting):
+        rows = records[Cell(method, setting, RATIO, SEEDS[0], budget)]["rows"]
+        return next(iter(rows.values()))["validation"]
+
+    return {
+        method: max(METHODS[method].grid, key=lambda setting: score(method, setting))
+        for method in methods
+    }
+
+
+def compute(methods: list[str], budget: Budget, folder: Path, jobs: int) -> dict:
+    """All cells, in the order in which they need each other, and what they come to."""
+    settings = chosen_settings(methods, budget, folder, jobs)
+    cells = [
+        Cell(method, settings[method], RATIO, seed, budget) for seed in SEEDS for method in methods
+    ]
+    records = list(finish(cells, folder, jobs).values())
+    best = summary.best_methods(records, 8)
+    cells = [
+        Cell(method, settings[method], ratio, seed, budget)
+        for ratio in OTHER_RATIOS
+        for seed in SEEDS
+        for method in best
+    ]
+    records += finish(cells, folder, jobs).values()
+    return summary.summarise(records, settings)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time; one thread each")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "leaderboard")
+    parser.add_argument("--output", type=Path, default=ROOT / "notebooks" / "leaderboard.json")
+    parser.add_argument("--quick", action="store_true", help="two epochs of a tiny network")
+    wanted = parser.parse_args(argv)
+    with backend(wanted.scheduler):
+        budget = QUICK if wanted.quick else Budget()
+        result = compute(wanted.methods, budget, wanted.folder, wanted.jobs)
+    with atomic_path(wanted.output) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {wanted.output}")
+
+
+def backend(scheduler: str | None):
+    """Processes with one thread each, or the workers of a Dask cluster."""
+    if scheduler is None:
+        return joblib.parallel_config("loky", inner_max_num_threads=1)
+    from distributed import Client  # needed for a cluster only
+
+    client = Client(scheduler)
+    client.forward_logging()
+    return joblib.parallel_config("dask", wait_for_workers_timeout=60)
+
+
+if __name__ == "__main__":
+    main()

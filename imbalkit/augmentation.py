@@ -1,0 +1,299 @@
+"""Augmentation that looks at the class: more variety for the classes that have few images.
+
+Everything here is an augmentation for `Batches(augment=...)`: it takes ``(images, targets,
+generator)`` and returns ``(images, targets)``. It works on the whole batch, on the device of the
+images, draws only from the generator, and never waits for the device. The order matters:
+
+- `PasteRare` first, so that the crop and the flip move a pasted image with its background;
+- `RandomAffine`, `ColorJitter` and `PerClass` around them next, on uint8 images;
+- `Mixup` or `Remix` last: what comes out is float and has soft targets.
+
+Derived in lesson 08.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from scipy.stats import beta
+from torch import Tensor
+
+from imbalkit.counts import check_no_empty_class
+from imbalkit.data.batches import Augmentation
+from imbalkit.data.images import ImageSet
+from imbalkit.device import pick_device
+from imbalkit.sampling import class_shares, image_weights
+
+DRAWS = 4096  # equally likely values that stand for a Beta distribution
+
+
+class PerClass:
+    """Apply functions to an image with a probability that depends on its class.
+
+    probability: one number per class, floats (C,), from 0 (never) to 1 (always). With
+        ``1 - n_c / max(n)`` the rarer classes are changed more often; with zeros and ones it is a
+        policy, such as "mirror these classes only".
+    functions: augmentations that change images one by one, run in order on the chosen images.
+
+    Targets are class indices, int64 (B,). Raises ValueError for targets that are mixed already and
+    for functions that mix images: put those behind it. Derived in lesson 08.
+    """
+
+    def __init__(self, probability: Sequence[float], functions: Sequence[Augmentation]):
+        self.probability = torch.as_tensor(probability, dtype=torch.float32)
+        inside = (self.probability >= 0) & (self.probability <= 1)
+        if self.probability.ndim != 1 or not inside.all():
+            raise ValueError(
+                f"probability is {self.probability.tolist()}; give one number from 0 to 1 per "
+                "class."
+            )
+        self.functions = tuple(functions)
+
+    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+        check_indices(targets, "PerClass")
+        draw = torch.rand(len(images), generator=generator, device=images.device)
+        chosen = draw < here(self.probability, images)[targets]
+        # All images are changed and the others put back: to pick them out would make a GPU wait.
+        changed = images
+        for function in self.functions:
+            changed, new_targets = function(changed, targets, generator)
+            if new_targets is not targets:
+                raise ValueError(
+                    f"{type(function).__name__} mixes images, which PerClass cannot do for single "
+                    "ones; list it behind PerClass."
+                )
+        return torch.where(chosen[:, None, None, None], changed, images), targets
+
+
+class RandomAffine:
+    """Rotate and shift each image at random; the border is filled by reflection.
+
+    degrees: the largest rotation, either way.
+    translate: the largest shift, either way, as a share of height and width.
+
+    As torchvision's ``v2.RandomAffine(degrees, (translate, translate))``, for a batch at once.
+    Derived in lesson 08.
+    """
+
+    def __init__(self, degrees: float, translate: float = 0.0):
+        self.degrees, self.translate = degrees, translate
+
+    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+        draw = torch.rand(len(images), 3, generator=generator, device=images.device) * 2 - 1
+        height, width = images.shape[2:]
+        right, down = draw[:, 1] * self.translate * width, draw[:, 2] * self.translate * height
+        return affine(images, draw[:, 0] * self.degrees, right, down), targets
+
+
+def affine(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor) -> Tensor:
+    """Images (B, C, H, W) turned counter-clockwise about their centre, then shifted.
+
+    degrees, right, down: one number per image, floats (B,); the shifts in pixels. Bilinear, border
+    by reflection; the dtype stays. Derived in lesson 08.
+    """
+    height, width = images.shape[2:]
+    angle = degrees * (math.pi / 180)
+    cos, sin = angle.cos(), angle.sin()
+    # Where does each new pixel come from? The inverse, in units of half the image.
+    across = torch.stack(
+        [cos, -sin * height / width, (sin * down - cos * right) * 2 / width], dim=1
+    )
+    along = torch.stack(
+        [sin * width / height, cos, (-sin * right - cos * down) * 2 / height], dim=1
+    )
+    grid = F.affine_grid(torch.stack([across, along], 1), images.shape, align_corners=False)
+    moved = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+    return in_dtype_of(images, moved)
+
+
+class ColorJitter:
+    """Change brightness, contrast and saturation of each image, in that order, at random.
+
+    brightness, contrast, saturation: the factor is drawn from 1 - x to 1 + x; 0 changes nothing.
+
+    As torchvision's ``v2.ColorJitter``, which also shuffles the order. Derived in lesson 08.
+    """
+
+    def __init__(self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0):
+        ranges = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        for name, value in ranges.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; give a number from 0 to 1.")
+        self.ranges = tuple(ranges.values())
+
+    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+        draw = torch.rand(3, len(images), 1, 1, 1, generator=generator, device=images.device)
+        brightness, contrast, saturation = (
+            1 + (2 * part - 1) * width for part, width in zip(draw, self.ranges, strict=True)
+        )
+        pixels = (images.float() * brightness).clamp(0, 255)
+        mean = grey(pixels).mean((1, 2, 3), keepdim=True)
+        pixels = torch.lerp(mean, pixels, contrast).clamp(0, 255)
+        pixels = torch.lerp(grey(pixels), pixels, saturation).clamp(0, 255)
+        return in_dtype_of(images, pixels), targets
+
+
+class Mixup:
+    """Mix each image with another of the batch, and their labels in the same shares.
+
+    x = lambda x_i + (1 - lambda) x_j, y likewise, with one lambda per image.
+
+    num_classes: C. alpha: lambda is drawn from Beta(alpha, alpha); 1 is uniform, a small alpha
+        leaves most images nearly as they are. (Drawn from 4,096 equally likely values.)
+
+    Takes class indices, int64 (B,). Returns float32 images in the range of the given ones, and
+    targets float32 (B, C) that sum to 1. Zhang et al. 2018, "mixup: beyond empirical risk
+    minimization". Derived in lesson 08.
+    """
+
+    def __init__(self, num_classes: int, alpha: float = 1.0):
+        if not alpha > 0:
+            raise ValueError(f"alpha is {alpha}; it must be above 0.")
+        self.num_classes = num_classes
+        middles = (torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS
+        self.lambdas = torch.from_numpy(beta.ppf(middles.numpy(), alpha, alpha)).float()
+
+    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+        soft = one_hot(targets, self.num_classes, type(self).__name__)
+        n, device = len(images), images.device
+        partner = torch.randperm(n, generator=generator, device=device)
+        draw = torch.randint(DRAWS, (n,), generator=generator, device=device)
+        lam = here(self.lambdas, images)[draw]
+        images = images.float()
+        mixed = torch.lerp(images[partner], images, lam[:, None, None, None])
+        share = self.label_share(lam, targets, targets[partner])
+        return mixed, torch.lerp(soft[partner], soft, share[:, None])
+
+    def label_share(self, lam: Tensor, targets: Tensor, partners: Tensor) -> Tensor:
+        """The share of each image's own label: (B,)."""
+        return lam
+
+
+class Remix(Mixup):
+    """Mixup whose label goes wholly to the rarer class where the two differ much in size.
+
+    With n_i and n_j images of the two classes and lambda the share of image i, the label's share
+    is 0 if n_i / n_j >= kappa and lambda < tau, 1 if n_i / n_j <= 1 / kappa and 1 - lambda < tau,
+    else lambda.
+
+    counts: training images n_c of each class, integers (C,). alpha: as in `Mixup`. kappa: from
+        which ratio on the classes count as rare and frequent. tau: below which share the frequent
+        image loses its label; 0 is mixup.
+
+    Chou et al. 2020, "Remix: rebalanced mixup", equation 4. Derived in lesson 08.
+    """
+
+    def __init__(self, counts, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5):
+        self.counts = torch.from_numpy(check_no_empty_class(counts, "ratio")).float()
+        super().__init__(len(self.counts), alpha)
+        if not kappa > 1:
+            raise ValueError(f"kappa is {kappa}; it must be above 1.")
+        self.kappa, self.tau = kappa, tau
+
+    def label_share(self, lam: Tensor, targets: Tensor, partners: Tensor) -> Tensor:
+        counts = here(self.counts, lam)
+        ratio = counts[targets] / counts[partners]
+        lam_y = lam.masked_fill((ratio >= self.kappa) & (lam < self.tau), 0.0)
+        return lam_y.masked_fill((ratio <= 1 / self.kappa) & (1 - lam < self.tau), 1.0)
+
+
+class PasteRare:
+    """Paste a box of another image, mostly of a rare class, on an image of the batch.
+
+    The background keeps its share of the label by area. The box has a uniformly drawn area and
+    centre, and is cut off at the border, as in CutMix.
+
+    image_set: where the pasted images come from: the training images.
+    power: classes are pasted in the shares n_c^power. -1 is inverse frequency; 0 gives every class
+        the same share.
+    probability: of pasting something on an image.
+    device: where the images are kept; that of the batches.
+
+    Takes class indices, int64 (B,). Returns images in their own dtype, and targets float32 (B, C)
+    that sum to 1. List it before crops and flips, which then move both together. Park et al. 2022,
+    "The majority can help the minority: context-rich minority oversampling for long-tailed
+    classification" (CMO), which draws once for a batch whether to paste. Derived in lesson 08.
+    """
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        power: float = -1.0,
+        probability: float = 0.5,
+        device: torch.device | None = None,
+    ):
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability is {probability}; give a number from 0 to 1.")
+        device = device or pick_device()
+        self.images, self.labels = image_set.images.to(device), image_set.labels.to(device)
+        self.probability, self.num_classes = probability, len(image_set.classes)
+        shares = class_shares(image_set.class_counts(), power)
+        bounds = image_weights(image_set.labels, shares).cumsum(0)
+        self.bounds = (bounds / bounds[-1]).float().to(device)  # image i between bounds i - 1 and i
+
+    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+        soft = one_hot(targets, self.num_classes, "PasteRare")
+        n, _, height, width = images.shape
+        draw = torch.rand(5, n, generator=generator, device=images.device)
+        drawn = torch.searchsorted(self.bounds, draw[0].contiguous(), right=True)
+        drawn = drawn.clamp(max=len(self.labels) - 1)
+        side = draw[1].sqrt()  # of the box, as a share: its area is then uniform
+        box = inside(height, draw[2], side)[:, :, None] & inside(width, draw[3], side)[:, None, :]
+        box = box & (draw[4] < self.probability)[:, None, None]
+        pasted = self.images[drawn].permute(0, 3, 1, 2).to(images.dtype)
+        area = box.float().mean((1, 2))[:, None]
+        pasted_soft = one_hot(self.labels[drawn], self.num_classes, "PasteRare")
+        return torch.where(box[:, None], pasted, images), torch.lerp(soft, pasted_soft, area)
+
+
+def inside(length: int, centre: Tensor, side: Tensor) -> Tensor:
+    """Which of `length` pixels lie in a stretch around `centre`: bool (B, length).
+
+    centre, side: shares of the length, floats (B,).
+    """
+    pixel = (torch.arange(length, device=centre.device) + 0.5) / length
+    return (pixel - centre[:, None]).abs() < side[:, None] / 2
+
+
+def one_hot(targets: Tensor, num_classes: int, who: str) -> Tensor:
+    """Class indices (B,) as float32 (B, C)."""
+    check_indices(targets, who)
+    soft = torch.zeros(len(targets), num_classes, device=targets.device)
+    return soft.scatter(1, targets[:, None], 1.0)
+
+
+def check_indices(targets: Tensor, who: str) -> None:
+    """Raise ValueError unless the targets are class indices, not yet mixed."""
+    if targets.ndim != 1:
+        raise ValueError(
+            f"{who} takes class indices (B,), and the targets have shape {tuple(targets.shape)}: "
+            "they are mixed already; list it before the function that mixes, or use one of the two."
+        )
+
+
+def grey(pixels: Tensor) -> Tensor:
+    """Brightness of RGB images as the eye sees it: (B, 1, H, W)."""
+    red, green, blue = pixels.split(1, dim=1)
+    return 0.2989 * red + 0.587 * green + 0.114 * blue
+
+
+def in_dtype_of(images: Tensor, pixels: Tensor) -> Tensor:
+    """Float pixels in the dtype of `images`; uint8 is rounded, not cut off."""
+    return pixels.round().to(images.dtype) if images.dtype == torch.uint8 else pixels
+
+
+def here(table: Tensor, images: Tensor) -> Tensor:
+    """A small table on the device of the images."""
+    return table.to(images.device, non_blocking=True)
+
+
+__all__ = [
+    "ColorJitter",
+    "Mixup",
+    "PasteRare",
+    "PerClass",
+    "RandomAffine",
+    "Remix",
+    "affine",
+]

@@ -1,8 +1,12 @@
 # The commands of the course. They need Python 3.11 or newer, pip and make (3.81 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
-# Three times the slowest training cell, which takes about a minute on two CPU cores.
-CELL_TIMEOUT := 180
+# Three times the slowest training cell, which takes about 100 seconds with one thread.
+CELL_TIMEOUT := 300
+# Tests run in so many processes, with one thread each: small networks are trained faster side by
+# side than one after the other with all threads.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS)
 # A machine without a network still gets the course; nothing then waits for the download again.
 GET_DATA = $(BIN)/python data_scripts/fetch_data.py || { export IMBALKIT_OFFLINE=1; echo \
 	"The lessons will use the embedded set instead: digits on photographs, no download."; }
@@ -24,11 +28,11 @@ course: .venv/learn.stamp ## the same without a screen: execute every lesson int
 # The notebooks are tested as they are committed, with a cell behind each blank of an exercise that
 # asserts its solution.
 test: lint ## all tests: ruff, the quick tests, faults, recipes, then every notebook (nbval)
-	$(BIN)/python -m pytest -m "not notebooks"
+	$(PYTEST) -m "not notebooks"
 	@$(GET_DATA); $(BIN)/python -m benchmarks.faults --part fifth
-	$(BIN)/python -m pytest -m notebooks
+	$(PYTEST) -m notebooks
 	$(BIN)/python tools/solutions.py --test --output build/tested
-	@$(GET_DATA); $(BIN)/python -m pytest --timeout=0 --nbval-lax --nbval-current-env \
+	@$(GET_DATA); $(PYTEST) --dist loadscope --timeout=0 --nbval-lax --nbval-current-env \
 		--nbval-cell-timeout=$(CELL_TIMEOUT) build/tested
 
 notebooks: .venv/learn.stamp ## execute the lessons in place, note their timings in the README

@@ -91,6 +91,30 @@ def image_grid(image_set, per_class=8, ax=None):
     return ax
 
 
+def leaderboard(table, baseline=None, ax=None):
+    """A point for every method and seed, the best method on top, a bar at each mean.
+
+    Args:
+        table: from ``results.leaderboard``, with the columns method and balanced accuracy.
+        baseline: a method whose mean is drawn as a line through the figure.
+
+    Returns:
+        the Axes.
+    """
+    methods = list(dict.fromkeys(table["method"]))
+    ax = _axes(ax, 0.9 + 0.27 * len(methods))
+    places = table["method"].map(methods.index)
+    ax.scatter(table["balanced accuracy"], places, s=22, color=COLOURS[0], label="a seed", zorder=3)
+    means = table.groupby("method")["balanced accuracy"].mean()
+    ax.scatter(means[methods], range(len(methods)), marker="|", s=160, color="black", label="mean")
+    if baseline is not None:
+        ax.axvline(means[baseline], color=COLOURS[1], linestyle="--", label=baseline)
+    ax.set_yticks(range(len(methods)), methods)
+    ax.set(ylim=(len(methods) - 0.4, -0.6), xlabel="balanced accuracy on the test images (%)")
+    ax.legend(loc="lower right")
+    return ax
+
+
 def curves(series, xlabel, ylabel, ax=None):
     """Lines over epochs or steps, the first at 1, told apart by colour, dashes and marker.
 
@@ -327,6 +351,76 @@ def reliability(calibrations, ax=None):
     return ax
 
 
+def precision_recall(curves, points, ax=None):
+    """Precision against recall of alarms for one class, and the thresholds that one may choose.
+
+    Precision is drawn as steps: between two thresholds nothing changes. Derived in lesson 12.
+
+    Args:
+        curves: ``{"label": (precision, recall)}``, each floats (K,), in the order of thresholds
+            from high to low, as ``decisions.precision_recall`` gives them.
+        points: ``{"label": (precision, recall)}``, each two floats.
+
+    Returns:
+        the Axes.
+    """
+    styles = _styles([*curves, *points])
+    ax = _axes(ax, 4.2)
+    for (precision, recall), style in zip(curves.values(), styles, strict=False):
+        ax.plot(recall, precision, drawstyle="steps-pre", **style | {"marker": None})
+    for (precision, recall), style in zip(points.values(), styles[len(curves) :], strict=True):
+        ax.plot(recall, precision, markersize=9, clip_on=False, **style | {"linestyle": "none"})
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    ax.set(xlabel="recall: share of the class that is found", ylabel="precision of the alarms")
+    _legend(ax)
+    return ax
+
+
+def worst_errors(image_set, probabilities, decisions, number=12, ax=None):
+    """The wrong decisions with the least probability for the true class, the worst first.
+
+    Below each image stand the true class, the decided one, and the probability that the true one
+    was given. Without an error it says so. Derived in lesson 12.
+
+    Args:
+        image_set: an ``ImageSet``.
+        probabilities: floats (N, C). decisions: integers (N,).
+        number: images to show at most, in rows of six.
+
+    Returns:
+        the Axes.
+    """
+    labels, probabilities, decisions = (
+        np.asarray(part) for part in (image_set.labels, probabilities, decisions)
+    )
+    if number < 1 or not len(labels) == len(probabilities) == len(decisions):
+        raise ValueError(
+            f"worst_errors got {len(labels)} images, {len(probabilities)} rows of probabilities, "
+            f"{len(decisions)} decisions and number={number}; give one of each per image, and show "
+            "at least 1."
+        )
+    of_true = probabilities[np.arange(len(labels)), labels]
+    wrong = np.flatnonzero(decisions != labels)
+    wrong = wrong[np.argsort(of_true[wrong], kind="stable")][:number]
+    columns, side = 6, 1.0
+    rows = max(1, -(-len(wrong) // columns))
+    ax = _axes(ax, 1.75 * rows)
+    for place, i in enumerate(wrong):
+        row, column = divmod(place, columns)
+        left, top = column * 1.25 * side, row * 1.6 * side
+        box = (left, left + side, top + side, top)
+        ax.imshow(np.asarray(image_set.images[i]), extent=box, interpolation="nearest")
+        names = [_short(image_set.classes[c]) for c in (labels[i], decisions[i])]
+        text = f"{names[0]}: {of_true[i]:.0%}\nnot {names[1]}"
+        ax.text(left + side / 2, top + 1.04 * side, text, ha="center", va="top", fontsize=8)
+    if not len(wrong):
+        ax.text(1, 0.5, f"no error among {len(labels)} images", ha="center", fontsize=11)
+    ax.set(xlim=(-0.15, columns * 1.25 - 0.1), ylim=(rows * 1.6, -0.05), xticks=[], yticks=[])
+    ax.grid(False)
+    sns.despine(ax=ax, left=True, bottom=True)
+    return ax
+
+
 def show(ax_or_figure, alt):
     """Display a figure once, with its description for those who cannot see it, and close it.
 
@@ -362,7 +456,10 @@ def show(ax_or_figure, alt):
 def as_png(figure):
     """The figure in 256 colours: a quarter of the bytes, for eyes the same picture."""
     full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png", dpi=DPI, bbox_inches="tight")
+    with warnings.catch_warnings():
+        # Names of classes may be in any script; one that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(full, format="png", dpi=DPI, bbox_inches="tight")
     picture = Image.open(full).convert("RGB")
     palette = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
     picture.quantize(256, **palette).save(small, format="png", optimize=True)
@@ -438,6 +535,11 @@ def _log_counts(ax, counts):
     ax.yaxis.set_major_locator(LogLocator(base=10, numticks=12))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.grid(False, axis="x")
+
+
+def _short(name, most=15):
+    """A long name, cut so that it fits below a small image."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _name_step(number, most=MANY_CLASSES):

@@ -1,6 +1,7 @@
-"""A lesson's comparison, repeated with other seeds: is a difference more than luck?
+"""Comparisons repeated with other seeds: is a difference more than luck?
 
-`make seeds` executes the lessons once for each seed and keeps the table `comparison` of each.
+`make seeds` executes the lessons once for each seed and keeps the table `comparison` of each. The
+leaderboard trains every method on one network and one budget.
 """
 
 import json
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from imbalkit.counts import check_counts
+
+SCORES = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "calibration_error")
 
 
 def comparison_row(record: dict, counts) -> dict[str, float]:
@@ -48,4 +51,55 @@ def over_seeds(path: str | Path, lesson: str) -> pd.DataFrame:
     return table
 
 
-__all__ = ["comparison_row", "over_seeds"]
+def leaderboard(path: str | Path, ratio: int = 100) -> pd.DataFrame:
+    """The leaderboard's figures, a row for each method and seed, the best method first.
+
+    path: the file that ``python -m benchmarks.leaderboard`` writes. ratio: of the long tail.
+
+    Columns: method, seed; in percent balanced accuracy, recall of the classes with many, medium
+    and few images (NaN where there is none), macro-F1, calibration error; minutes of a processor
+    core; published, the paper's accuracy in percent or NaN. Raises ValueError for a ratio that was
+    not measured.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    ratios = content["ratios"]
+    if str(ratio) not in ratios:
+        raise ValueError(f"{path} has no ratio {ratio}; use one of {', '.join(ratios)}.")
+    published_ratios = [100, 50, 10]
+    rows = []
+    for method, entry in ratios[str(ratio)]["rows"].items():
+        figures = entry["figures"]
+        published = content["published"].get(method, [None] * 3)
+        for i, seed in enumerate(entry["seeds"]):
+            percent = {
+                name.replace("_", " "): 100 * figures[name][i]
+                if figures[name][i] is not None
+                else np.nan
+                for name in SCORES
+            }
+            rows.append(
+                {"method": method, "seed": seed}
+                | percent
+                | {"minutes": figures["processor_seconds"][i] / 60}
+                | {"published": published[published_ratios.index(ratio)]}
+            )
+    table = pd.DataFrame(rows).astype({"published": float})
+    best = table.groupby("method")["balanced accuracy"].transform("mean")
+    order = best.sort_values(ascending=False, kind="stable").index
+    return table.loc[order].reset_index(drop=True)
+
+
+def mean_and_spread(table: pd.DataFrame) -> pd.DataFrame:
+    """A `leaderboard` with one row a method: texts such as "75.1 ± 0.4", mean and deviation."""
+    figures = table.set_index("method").drop(columns=["seed", "minutes", "published"])
+    grouped = figures.groupby(level=0, sort=False)
+    mean, deviation = grouped.mean(), grouped.std()
+    texts = mean.map("{:.1f}".format) + " ± " + deviation.map("{:.1f}".format)
+    texts = texts.where(mean.notna(), "no class").astype(str)
+    others = table.groupby("method", sort=False)[["minutes", "published"]].mean()
+    texts["minutes"] = others["minutes"].map("{:.1f}".format)
+    texts["published"] = others["published"].map("{:.1f}".format).replace("nan", "")
+    return texts
+
+
+__all__ = ["comparison_row", "leaderboard", "mean_and_spread", "over_seeds"]

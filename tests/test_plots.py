@@ -11,6 +11,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from nbclient import NotebookClient
@@ -345,3 +346,17 @@ def test_batch_composition_stacks_the_classes_from_frequent_to_rare(drawn):
     with pytest.raises(ValueError, match="shares must have 3 numbers"):
         plots.batch_composition({"two": [0.5, 0.5]}, COUNTS, CLASSES)
     plt.close("all")
+
+
+def test_leaderboard_has_the_best_on_top_and_a_point_for_each_seed(drawn):
+    table = pd.DataFrame(
+        {"method": ["good", "good", "bad", "bad"], "balanced accuracy": [70.0, 72.0, 40.0, 42.0]}
+    )
+    ax = drawn(plots.leaderboard, table, baseline="bad")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["good", "bad"]
+    low, high = ax.get_ylim()
+    assert low > high  # the first row is on top
+    points = ax.collections[0].get_offsets()
+    assert points[:, 0].tolist() == [70, 72, 40, 42] and points[:, 1].tolist() == [0, 0, 1, 1]
+    assert ax.collections[1].get_offsets()[:, 0].tolist() == [71, 41]
+    assert ax.lines[0].get_xdata()[0] == 41

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from imbalkit.results import comparison_row, over_seeds
+from imbalkit.results import comparison_row, leaderboard, mean_and_spread, over_seeds
 
 
 def test_comparison_row_takes_the_ends_by_count_and_not_by_position():
@@ -37,3 +37,42 @@ def test_over_seeds_says_when_nothing_was_measured(tmp_path, content):
         path.write_text(content)
     found = over_seeds(path, "03")
     assert "make seeds" in found.to_string()
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A leaderboard's file with two methods and two seeds."""
+
+    def row(accuracy, **others):
+        names = ["many", "medium", "macro_f1", "calibration_error"]
+        figures = {"balanced_accuracy": accuracy, **{name: [0.5, 0.7] for name in names}}
+        figures |= {"few": [None, None], "processor_seconds": [60, 120]}
+        return {"seeds": [0, 1], "figures": figures | others}
+
+    rows = {"weak": row([0.3, 0.4]), "strong": row([0.6, 0.8])}
+    content = {
+        "ratios": {"100": {"rows": rows}, "10": {"rows": rows}},
+        "published": {"weak": [70.5, None, 86.0, "somebody 2020"]},
+    }
+    path = tmp_path / "leaderboard.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_leaderboard_has_a_row_a_seed_and_the_best_first(measured):
+    table = leaderboard(measured)
+    assert table["method"].tolist() == ["strong", "strong", "weak", "weak"]
+    assert table["balanced accuracy"].tolist() == pytest.approx([60, 80, 30, 40])
+    assert table["minutes"].tolist() == [1, 2, 1, 2]
+    assert table["few"].isna().all() and table["published"].tolist()[2:] == [70.5, 70.5]
+    assert leaderboard(measured, 10)["published"].tolist()[2:] == [86.0, 86.0]
+    with pytest.raises(ValueError, match="no ratio 20; use one of 100, 10"):
+        leaderboard(measured, 20)
+
+
+def test_leaderboard_over_seeds_as_text(measured):
+    texts = mean_and_spread(leaderboard(measured))
+    assert texts.index.tolist() == ["strong", "weak"]
+    assert texts.loc["strong", "balanced accuracy"] == "70.0 ± 14.1"
+    assert texts.loc["weak", "few"] == "no class"
+    assert texts["published"].tolist() == ["", "70.5"] and texts["minutes"].tolist() == ["1.5"] * 2

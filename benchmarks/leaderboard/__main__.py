@@ -14,6 +14,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -26,15 +27,20 @@ import imbalkit
 from benchmarks.leaderboard import summary
 from benchmarks.leaderboard.cell import QUICK, Budget, Cell, run
 from benchmarks.leaderboard.methods import METHODS
+from imbalkit.data import find_data
 from imbalkit.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1, 2)
+# Each of the seeds, and two more, for an ensemble of one method.
+ENSEMBLE_SEEDS = {0: (0, 3, 4), 1: (1, 5, 6), 2: (2, 7, 8)}
 RATIO, OTHER_RATIOS = 100, (10, 50)
 
 
 def train(cell: Cell) -> tuple[Cell, dict, dict[str, np.ndarray]]:
-    """What a process or a worker of the cluster does."""
+    """What a process or a worker of the cluster does: with one thread, so that the figures do not
+    depend on where a cell was trained."""
+    torch.set_num_threads(1)
     record, logits = run(cell, METHODS[cell.method].train)
     return cell, record, logits
 
@@ -92,8 +98,8 @@ def chosen_settings(methods: list[str], budget: Budget, folder: Path, jobs: int)
     records = finish(cells, folder, jobs)
 
     def score(method, setting):
-        rows = records[Cell(method, setting, RATIO, SEEDS[0], budget)]["rows"]
-        return next(iter(rows.values()))["validation"]
+        record = records[Cell(method, setting, RATIO, SEEDS[0], budget)]
+        return summary.first_row(record)["validation"]
 
     return {
         method: max(METHODS[method].grid, key=lambda setting: score(method, setting))
@@ -104,19 +110,41 @@ def chosen_settings(methods: list[str], budget: Budget, folder: Path, jobs: int)
 def compute(methods: list[str], budget: Budget, folder: Path, jobs: int) -> dict:
     """All cells, in the order in which they need each other, and what they come to."""
     settings = chosen_settings(methods, budget, folder, jobs)
-    cells = [
-        Cell(method, settings[method], RATIO, seed, budget) for seed in SEEDS for method in methods
-    ]
-    records = list(finish(cells, folder, jobs).values())
-    best = summary.best_methods(records, 8)
-    cells = [
-        Cell(method, settings[method], ratio, seed, budget)
-        for ratio in OTHER_RATIOS
-        for seed in SEEDS
-        for method in best
-    ]
-    records += finish(cells, folder, jobs).values()
+
+    def trained(methods, ratio, seeds) -> list[dict]:
+        wanted = [
+            Cell(method, settings[method], ratio, seed, budget)
+            for seed in seeds
+            for method in methods
+        ]
+        return list(finish(wanted, folder, jobs).values())
+
+    records = trained(methods, RATIO, SEEDS)
+    ranked = summary.ranked_methods(records)
+    ensembles = {
+        "ensemble of three methods": {seed: [(m, seed) for m in ranked[:3]] for seed in SEEDS},
+        "ensemble of three seeds": {
+            seed: [(ranked[0], s) for s in seeds] for seed, seeds in ENSEMBLE_SEEDS.items()
+        },
+    }
+    trained(ranked[:1], RATIO, sorted({s for seeds in ENSEMBLE_SEEDS.values() for s in seeds}))
+    for name, by_seed in ensembles.items():
+        for seed, members in by_seed.items():
+            cells = [Cell(m, settings[m], RATIO, s, budget) for m, s in members]
+            records.append(ensemble(name, seed, cells, folder))
+    for ratio in OTHER_RATIOS:
+        records += trained(dict.fromkeys(["cross-entropy", *ranked[:8]]), ratio, SEEDS)
     return summary.summarise(records, settings)
+
+
+def ensemble(name: str, seed: int, cells: list[Cell], folder: Path) -> dict:
+    """The record of a row whose probabilities are the mean of those of the cells' first rows."""
+    records = [load(cell, folder) for cell in cells]
+    logits = []
+    for cell in cells:
+        with np.load(folder / f"{cell.name}.npz") as rows:
+            logits.append(torch.from_numpy(rows[rows.files[0]]).float())
+    return summary.averaged(name, seed, records, logits, find_data()[1].labels)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -136,15 +164,17 @@ def main(argv: list[str] | None = None) -> None:
     print(f"written to {wanted.output}")
 
 
+@contextmanager
 def backend(scheduler: str | None):
     """Processes with one thread each, or the workers of a Dask cluster."""
     if scheduler is None:
-        return joblib.parallel_config("loky", inner_max_num_threads=1)
+        with joblib.parallel_config("loky", inner_max_num_threads=1):
+            yield
+        return
     from distributed import Client  # needed for a cluster only
 
-    client = Client(scheduler)
-    client.forward_logging()
-    return joblib.parallel_config("dask", wait_for_workers_timeout=60)
+    with Client(scheduler), joblib.parallel_config("dask", wait_for_workers_timeout=60):
+        yield
 
 
 if __name__ == "__main__":

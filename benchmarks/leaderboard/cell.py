@@ -141,12 +141,16 @@ def judge(model: nn.Module, batches: Batches, counts) -> tuple[dict, torch.Tenso
 
 
 def figures(logits, labels, counts) -> dict:
-    """Balanced accuracy, recall by class and group, macro-F1 and calibration error: 0 .. 1."""
+    """Balanced accuracy, recall by class and group, macro-F1 and calibration error: 0 .. 1.
+
+    A group without classes has None.
+    """
     report = metrics.report(labels, logits, counts, [str(c) for c in range(len(counts))])
-    return {
+    found = {
         "balanced_accuracy": report.balanced_accuracy,
         **report.groups,
         "macro_f1": report.macro_f1,
         "calibration_error": report.calibration.ece,
-        "recall": [round(float(recall), 4) for recall in report.recall],
     }
+    found = {name: None if x is None else round(float(x), 4) for name, x in found.items()}
+    return found | {"recall": [round(float(recall), 4) for recall in report.recall]}

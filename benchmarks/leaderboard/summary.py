@@ -3,6 +3,10 @@
 from collections import defaultdict
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.leaderboard.cell import CLOCKS, figures
 
 # Top-1 on the balanced test set of CIFAR-10-LT in percent, with ResNet-32 and 200 epochs unless
 # said; nearly all with the best epoch chosen on the test set. Ratio 100, 50, 10.
@@ -26,14 +30,36 @@ COLUMNS = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "calibratio
 SAME = ("epochs", "width", "data", "device", "versions")
 
 
-def best_methods(records: list[dict], number: int) -> list[str]:
-    """The methods whose rows score best on the validation images, in the mean over seeds."""
+def ranked_methods(records: list[dict]) -> list[str]:
+    """The methods, best first, by the validation score of what they trained, mean over seeds."""
     scores = defaultdict(list)
     for record in records:
-        for name, row in record["rows"].items():
-            scores[record["method"], name].append(row["validation"])
-    ranked = sorted(scores, key=lambda key: -np.mean(scores[key]))
-    return list(dict.fromkeys(method for method, _ in ranked[:number]))
+        scores[record["method"]].append(first_row(record)["validation"])
+    return sorted(scores, key=lambda method: -np.mean(scores[method]))
+
+
+def first_row(record: dict) -> dict:
+    """The row of the model that was trained; the others follow from it."""
+    return next(iter(record["rows"].values()))
+
+
+def averaged(name: str, seed: int, records: list[dict], logits: list[Tensor], labels) -> dict:
+    """The record of an ensemble: the mean of its members' probabilities, and all of their time.
+
+    logits: one (N, C) a member, on the test images; labels: theirs, (N,).
+    """
+    mean = torch.stack([member.softmax(1) for member in logits]).mean(0)
+    mean = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+    members = [first_row(record) for record in records]
+    row = {
+        "validation": None,
+        "test": figures(mean, labels, records[0]["counts"]),
+        "epoch": None,
+        **{clock: round(sum(member[clock] for member in members), 2) for clock in CLOCKS},
+    }
+    settings = [f"{record['method']}, seed {record['seed']}" for record in records]
+    return records[0] | {"method": "ensemble", "seed": seed, "setting": settings,
+                         "rows": {name: row}}  # fmt: skip
 
 
 def summarise(records: list[dict], settings: dict) -> dict:
@@ -65,11 +91,9 @@ def add(rows: dict, name: str, record: dict, row: dict) -> None:
                             "seeds": [], "figures": defaultdict(list)})  # fmt: skip
     entry["seeds"].append(record["seed"])
     for column in COLUMNS:
-        value = row["test"][column]
-        entry["figures"][column].append(None if value is None else round(value, 4))
-    for column in ("epoch", "seconds", "processor_seconds"):
+        entry["figures"][column].append(row["test"][column])
+    for column in ("validation", "epoch", *CLOCKS):
         entry["figures"][column].append(row[column])
-    entry["figures"]["validation"].append(round(row["validation"], 4))
     entry["figures"]["recall"].append(row["test"]["recall"])
 
 

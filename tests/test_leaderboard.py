@@ -1,0 +1,241 @@
+"""The leaderboard can be stopped, goes on, and gives the same on a cluster that loses a worker."""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from itertools import pairwise
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.leaderboard import __main__ as leaderboard
+from benchmarks.leaderboard import cell as cell_module
+from benchmarks.leaderboard import summary
+from benchmarks.leaderboard.cell import CLOCKS, Budget, Cell, figures, run
+from benchmarks.leaderboard.methods import COMBINATIONS, METHODS, Rounds
+from imbalkit import sampling
+from imbalkit.start import start
+
+TINY = Budget(epochs=2, width=4)
+CELLS = [
+    Cell(method, setting, 100, seed, TINY)
+    for method, setting in (("focal", 0.5), ("mixup", 0.2))
+    for seed in (0, 1)
+]
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setenv("IMBALKIT_OFFLINE", "1")
+    monkeypatch.setenv("IMBALKIT_DATA", "/nonexistent")
+
+
+def without_clocks(records):
+    for record in records.values():
+        for row in record["rows"].values():
+            assert all(row.pop(clock) > 0 for clock in CLOCKS)
+    return records
+
+
+# --- stopping and going on
+
+
+def fake_train(cell):
+    if cell.setting == "fails":
+        raise RuntimeError("the power failed")
+    row = {"validation": 0.5, "test": {"balanced_accuracy": 0.1 * cell.seed}}
+    return cell, {"rows": {cell.method: row}}, {cell.method: np.zeros((2, 3), np.float16)}
+
+
+def test_what_is_finished_survives_a_crash_and_is_not_trained_again(tmp_path, monkeypatch):
+    trained = []
+
+    def train(cell):
+        result = fake_train(cell)
+        trained.append(cell)
+        return result
+
+    monkeypatch.setattr(leaderboard, "train", train)
+    cells = [Cell("a", None, 100, 1), Cell("b", None, 100, 2), Cell("c", "fails", 100, 3)]
+    with pytest.raises(RuntimeError, match="power"):
+        leaderboard.finish(cells, tmp_path, jobs=1)
+    assert trained == cells[:2]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{cell.name}.{kind}" for cell in cells[:2] for kind in ("json", "npz")
+    }
+    more = [*cells[:2], Cell("d", None, 100, 4)]
+    records = leaderboard.finish(more, tmp_path, jobs=1)
+    assert trained == more  # the first two were there
+    assert [r["rows"][c.method]["test"]["balanced_accuracy"] for c, r in records.items()] == [
+        pytest.approx(0.1 * cell.seed) for cell in more
+    ]
+
+
+def test_a_cell_whose_record_was_not_written_is_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(leaderboard, "train", fake_train)
+    cell = Cell("a", None, 100, 1)
+    leaderboard.finish([cell], tmp_path, jobs=1)
+    (tmp_path / f"{cell.name}.json").unlink()
+    assert leaderboard.finish([cell], tmp_path, jobs=1)[cell]["rows"]
+
+
+def test_cells_that_differ_have_different_files():
+    cells = [
+        Cell("a", None, 100, 0), Cell("b", None, 100, 0), Cell("a", 0.5, 100, 0),
+        Cell("a", None, 10, 0), Cell("a", None, 100, 1), Cell("a", None, 100, 0, TINY),
+    ]  # fmt: skip
+    assert len({cell.name for cell in cells}) == len(cells)
+
+
+# --- what is made of the cells
+
+
+def record(method, seed, validation, ratio=100, manifest="m", accuracy=0.6):
+    test = dict.fromkeys(summary.COLUMNS, accuracy) | {"few": None, "recall": [accuracy] * 3}
+    row = {"validation": validation, "test": test, "epoch": 9, **dict.fromkeys(CLOCKS, 5.0)}
+    same = {"epochs": 15, "width": 32, "data": "d", "device": "CPU", "versions": {"torch": "2"}}
+    return same | {
+        "method": method, "setting": None, "ratio": ratio, "seed": seed, "counts": [5, 3, 1],
+        "manifest": manifest, "commit": "c", "date": "2026-01-01",
+        "rows": {f"row of {method}": row},
+    }  # fmt: skip
+
+
+def test_methods_are_ranked_on_the_validation_images():
+    records = [
+        record("a", 0, 0.5, accuracy=0.9), record("a", 1, 0.7), record("b", 0, 0.8),
+        record("b", 1, 0.6), record("c", 0, 0.1), record("c", 1, 0.1),
+    ]  # fmt: skip
+    assert summary.ranked_methods(records) == ["b", "a", "c"]
+
+
+def test_summary_keeps_every_seed_in_order():
+    records = [record("a", seed, 0.5, accuracy=0.1 * seed) for seed in (2, 0, 1)]
+    result = summary.summarise([*records, record("a", 0, 0.5, ratio=10, manifest="n")], {"a": None})
+    rows = result["ratios"]["100"]["rows"]["row of a"]
+    assert rows["seeds"] == [0, 1, 2]
+    assert rows["figures"]["balanced_accuracy"] == pytest.approx([0, 0.1, 0.2])
+    assert rows["figures"]["few"] == [None] * 3
+    assert result["ratios"]["10"]["manifest"] == "n"
+    json.dumps(result)
+
+
+def test_cells_of_other_images_are_not_mixed():
+    with pytest.raises(ValueError, match="different images"):
+        summary.summarise([record("a", 0, 0.5), record("b", 0, 0.5, manifest="other")], {})
+
+
+def test_an_ensemble_averages_probabilities():
+    labels = torch.tensor([0, 1])
+    sure = torch.tensor([[8.0, 0, -100], [8.0, 0, -100]])
+    unsure = torch.tensor([[0.0, 1, 0], [0.0, 1, 0]])
+    records = [record("a", 0, 0.5), record("b", 0, 0.5)]
+    made = summary.averaged("both", 0, records, [sure, unsure], labels)
+    row = made["rows"]["both"]
+    assert row["test"]["recall"][:2] == [1, 0]  # the sure member prevails in the mean
+    assert row["seconds"] == 10 and made["seed"] == 0
+    expected = figures((sure.softmax(1) + unsure.softmax(1)).log() - np.log(2), labels, [5, 3, 1])
+    assert row["test"] == expected
+
+
+# --- methods
+
+
+def test_rounds_go_through_the_whole_sampler_before_they_repeat_it():
+    rounds = Rounds(range(5), 4)
+    assert len(rounds) == 4
+    assert [list(rounds), list(rounds), list(rounds)] == [[0, 1, 2, 3], [4, 0, 1, 2], [3, 4, 0, 1]]
+
+
+def test_the_methods_of_the_issue_are_there():
+    lessons = {method.lesson for method in METHODS.values()}
+    assert lessons >= {"01", "03", "04", "05", "06", "07", "08", "09", "10", "11"}
+    assert len(METHODS) >= 20
+    for method in METHODS.values():
+        assert len(set(method.grid)) == len(method.grid) > 0
+    assert METHODS["combination"].grid == tuple(COMBINATIONS)
+
+
+@pytest.fixture(scope="module")
+def small_lab():
+    """A lab whose sets are so small that a training takes a fraction of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMBALKIT_OFFLINE", "1")
+        patch.setenv("IMBALKIT_DATA", "/nonexistent")
+        lab = start()
+    few = sampling.draw_per_class(lab.train.labels, [60, 50, 40, 30, 25, 20, 15, 10, 8, 6])
+    return replace(
+        lab,
+        train=lab.train.subset(few),
+        validation=lab.validation.subset(range(0, len(lab.validation), 12)),
+        test=lab.test.subset(range(0, len(lab.test), 5)),
+    )
+
+
+@pytest.mark.notebooks  # trains, though in no notebook
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_trains_and_every_setting_acts(method, small_lab, monkeypatch):
+    def fake_start(ratio, seed):
+        torch.manual_seed(seed)
+        return small_lab
+
+    monkeypatch.setattr(cell_module, "start", fake_start)
+    first_logits = []
+    for setting in METHODS[method].grid:
+        cell = Cell(method, setting, 100, 0, Budget(epochs=5, width=4))
+        made, logits = run(cell, METHODS[method].train)
+        assert made["rows"].keys() == logits.keys()
+        for name, row in made["rows"].items():
+            assert 0 <= row["test"]["balanced_accuracy"] <= 1 and 1 <= row["epoch"] <= 5
+            assert logits[name].shape == (len(small_lab.test), 10)
+            assert (
+                row["processor_seconds"] >= next(iter(made["rows"].values()))["processor_seconds"]
+            )
+        first, *others = logits.values()
+        assert all((first != other).any() for other in others)
+        first_logits.append(first)
+    for one, other in pairwise(first_logits):
+        assert (one != other).any()
+    again, _ = run(cell, METHODS[method].train)
+    assert without_clocks({0: again}) == without_clocks({0: made})
+
+
+@pytest.mark.notebooks
+@pytest.mark.timeout(600)
+def test_a_cluster_that_loses_a_worker_gives_the_same(tmp_path, offline):
+    distributed = pytest.importorskip("distributed")
+    here = leaderboard.finish(CELLS, tmp_path / "here", jobs=2)
+    there = tmp_path / "there"
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        leaderboard.backend(cluster.scheduler_address),
+        distributed.Client(cluster) as client,
+    ):
+        victim = next(iter(client.run(os.getpid).values()))
+        killed = threading.Event()
+
+        def kill_after_the_first_cell():
+            while not list(there.glob("*.json")):
+                time.sleep(0.05)
+            os.kill(victim, signal.SIGKILL)
+            killed.set()
+
+        threading.Thread(target=kill_after_the_first_cell, daemon=True).start()
+        on_cluster = leaderboard.finish(CELLS, there, jobs=-1)
+    assert killed.is_set()
+    assert without_clocks(on_cluster) == without_clocks(here)
+    assert len(list(there.glob("*.npz"))) == len(CELLS)
+
+
+def test_processes_have_one_thread_each():
+    with leaderboard.backend(None):
+        threads = joblib.Parallel(n_jobs=2)(joblib.delayed(os.environ.get)("OMP_NUM_THREADS")
+                                            for _ in range(2))  # fmt: skip
+    assert threads == ["1", "1"]

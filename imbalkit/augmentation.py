@@ -93,16 +93,13 @@ def affine(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor) -> Tens
     by reflection; the dtype stays. Derived in lesson 08.
     """
     height, width = images.shape[2:]
-    angle = degrees * (math.pi / 180)
-    cos, sin = angle.cos(), angle.sin()
-    # Where does each new pixel come from? The inverse, in units of half the image.
-    across = torch.stack(
-        [cos, -sin * height / width, (sin * down - cos * right) * 2 / width], dim=1
-    )
-    along = torch.stack(
-        [sin * width / height, cos, (-sin * right - cos * down) * 2 / height], dim=1
-    )
-    grid = F.affine_grid(torch.stack([across, along], 1), images.shape, align_corners=False)
+    angle = (degrees * (math.pi / 180))[:, None, None]
+    # Each new pixel, seen from the centre, before the shift; then turned back to where it was.
+    x = torch.arange(width, device=images.device) - (width - 1) / 2 - right[:, None, None]
+    y = torch.arange(height, device=images.device) - (height - 1) / 2 - down[:, None, None]
+    y = y.transpose(1, 2)
+    from_x, from_y = x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()
+    grid = torch.stack([from_x * (2 / width), from_y * (2 / height)], dim=-1)
     moved = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
     return in_dtype_of(images, moved)
 
@@ -206,7 +203,7 @@ class PasteRare:
 
     image_set: where the pasted images come from: the training images.
     power: classes are pasted in the shares n_c^power. -1 is inverse frequency; 0 gives every class
-        the same share.
+        the same share, as the authors' code does.
     probability: of pasting something on an image.
     device: where the images are kept; that of the batches.
 

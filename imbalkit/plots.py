@@ -411,7 +411,7 @@ def worst_errors(image_set, probabilities, decisions, number=12, ax=None):
         box = (left, left + side, top + side, top)
         ax.imshow(np.asarray(image_set.images[i]), extent=box, interpolation="nearest")
         names = [_short(image_set.classes[c]) for c in (labels[i], decisions[i])]
-        text = f"{names[0]}: {of_true[i]:.0%}\nnot {names[1]}"
+        text = f"{names[0]}: {of_true[i]:.0%}\ntaken for {names[1]}"
         ax.text(left + side / 2, top + 1.04 * side, text, ha="center", va="top", fontsize=8)
     if not len(wrong):
         ax.text(1, 0.5, f"no error among {len(labels)} images", ha="center", fontsize=11)

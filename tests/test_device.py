@@ -31,6 +31,12 @@ def scaled_net():
     return net
 
 
+def scaled_net_trained_together():
+    net = scaled_net()
+    net.classifier.requires_grad_(True)
+    return net
+
+
 def with_second_head(wrap):
     net = models.small_net()
     return wrap(net.features, net.classifier.in_features, 10)
@@ -44,6 +50,7 @@ NETS = {
     "resnet32": lambda: models.resnet(32),
     "cosine classifier": cosine_net,
     "scaled classifier": scaled_net,
+    "scaled classifier, trained together": scaled_net_trained_together,
 }
 # Made on the CPU and moved, as `fit` does: what a loss holds has to move with it.
 LOSSES = {

@@ -30,7 +30,9 @@ from imbalkit.exercises.base import (
 )
 from tools.solutions import CHECK, find_exercises
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("0[1-9]_*.ipynb"))
+FOLDER = Path(__file__).parents[1] / "notebooks"
+# Every lesson but the first has exercises.
+NOTEBOOKS = sorted(set(FOLDER.glob("[0-9][0-9]_*.ipynb")) - set(FOLDER.glob("00_*.ipynb")))
 
 
 def read(path):

@@ -10,7 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbalkit import losses, metrics, multitask, sampling, stages
+from imbalkit import (
+    augmentation,
+    losses,
+    metrics,
+    multitask,
+    priors,
+    sampling,
+    selfsupervised,
+    stages,
+)
 from imbalkit.data import channel_statistics
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -90,6 +99,52 @@ def test_difficulty_of_lesson_07(classes, images, seed):
     losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     shown = from_scratch("07")["difficulty"](logits, targets)
     torch.testing.assert_close(shown, multitask.difficulty_target(losses))
+
+
+def test_class_dependent_augmentation_and_remix_of_lesson_08():
+    shown = from_scratch("08")
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8, generator=random)
+    targets = torch.randint(4, (60,), generator=random)
+    probability = torch.tensor([0.0, 0.3, 0.7, 1.0])
+    change = augmentation.ColorJitter(0.5)
+    ours = shown["per_class"](
+        images, targets, probability, change, torch.Generator().manual_seed(1)
+    )
+    package = augmentation.PerClass(probability, [change])
+    torch.testing.assert_close(ours, package(images, targets, torch.Generator().manual_seed(1))[0])
+    counts = torch.tensor([900, 300, 100, 5])
+    lam, (i, j) = torch.rand(500, generator=random), torch.randint(4, (2, 500), generator=random)
+    for kappa, tau in ((3.0, 0.5), (2.0, 0.8)):
+        remix = augmentation.Remix(counts, kappa=kappa, tau=tau)
+        ours = shown["remix_share"](lam, counts[i], counts[j], kappa, tau)
+        torch.testing.assert_close(ours, remix.label_share(lam, i, j))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=12), st.integers(0, 2**32 - 1))
+def test_adjust_of_lesson_09(counts, seed):
+    logits, _, _ = random_batch(len(counts), 20, seed)
+    train, test = torch.tensor(counts), torch.tensor(counts[::-1])
+    shown = from_scratch("09")["adjust"](logits, train, test)
+    torch.testing.assert_close(shown, priors.adjust_logits(logits, train, test))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=12), st.integers(0, 2**32 - 1))
+def test_balanced_softmax_of_lesson_09(counts, seed):
+    logits, targets, _ = random_batch(len(counts), 20, seed)
+    shown = from_scratch("09")["balanced_softmax"](logits, targets, torch.tensor(counts))
+    torch.testing.assert_close(shown, losses.LogitAdjustedLoss(counts)(logits, targets))
+
+
+@settings(deadline=None)
+@given(st.integers(2, 20), st.floats(0.05, 5), st.integers(0, 2**32 - 1))
+def test_contrastive_loss_of_lesson_10(images, temperature, seed):
+    projections = random_batch(8, 2 * images, seed)[0]
+    shown = from_scratch("10")["contrastive_loss"](projections, temperature)
+    expected = selfsupervised.nt_xent(projections, temperature)
+    torch.testing.assert_close(shown, expected, rtol=1e-4, atol=1e-4)
 
 
 def random_batch(classes, images, seed):

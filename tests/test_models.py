@@ -114,6 +114,17 @@ def test_a_scaled_classifier_starts_as_the_classifier_and_learns_one_factor_a_cl
 
 
 @pytest.mark.parametrize("bias", [True, False])
+def test_a_scaled_classifier_can_also_learn_as_a_whole(bias):
+    """The layer of lesson 09, trained together with all else: ``requires_grad_(True)``."""
+    linear, features = nn.Linear(6, 4, bias=bias), torch.randn(5, 6)
+    scaled = models.ScaledClassifier(linear).requires_grad_(True)
+    assert models.count_parameters(scaled) == 4 + sum(p.numel() for p in linear.parameters())
+    F.cross_entropy(scaled(features), torch.arange(5) % 4).backward()
+    assert all(p.grad.abs().sum() > 0 for p in scaled.parameters())
+    assert all(p.grad is None for p in linear.parameters()), "the given classifier stays"
+
+
+@pytest.mark.parametrize("bias", [True, False])
 @given(st.lists(st.floats(-10, 10, width=32), min_size=4, max_size=4))
 @settings(deadline=None)
 def test_folding_gives_the_same_logits(bias, factors):

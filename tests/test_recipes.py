@@ -22,14 +22,28 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from imbalkit import losses, metrics, multitask, sampling, stages, weights
-from imbalkit.data import channel_statistics
+from imbalkit import (
+    losses,
+    metrics,
+    models,
+    multitask,
+    priors,
+    sampling,
+    selfsupervised,
+    stages,
+    weights,
+)
+from imbalkit.augmentation import Mixup, PasteRare, PerClass, Remix
+from imbalkit.data import ImageSet, channel_statistics, find_duplicates, label_conflicts
+from imbalkit.decisions import cost_threshold, decide, fit_temperature
 from imbalkit.diagnose import CollapseMonitor
+from imbalkit.inference import Predictor
 from imbalkit.models import Classifier
 from imbalkit.training import constant, fit
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 RECIPES = NOTEBOOKS / "recipes.ipynb"
+LESSONS = sorted(set(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")) - set(NOTEBOOKS.glob("00_*.ipynb")))
 SEED = 5
 BEFORE = """
 import sys
@@ -139,7 +153,9 @@ def test_each_is_there():
         Weighted cross-entropy; Logit adjustment; Balanced and square-root sampling;
         Progressively balanced sampling; Over- and under-sampling; Deferred re-weighting;
         Classifier re-training; Class scales; Tau-normalisation; Difficulty head; Rotation head;
-        A complete training script"""
+        Mixup and Remix; Pasting rare images; LDAM; Another mix of classes; Rotation pretraining;
+        Contrastive pretraining; Copies and a grouped split; Calibration and a cost threshold;
+        One file for use; A complete training script"""
     assert {" ".join(name.split()) for name in wanted.split(";")} == set(ALL)
 
 
@@ -167,7 +183,7 @@ def test_the_index_leads_to_each():
     assert all(anchor == name.replace(" ", "-") for name, anchor in links)
 
 
-@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("0[1-9]_*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
 def test_a_lesson_leads_to_its_recipes(path):
     text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
     links = re.findall(r"\[([^\]]+)\]\(recipes\.ipynb#([^)]+)\)", text)
@@ -288,8 +304,7 @@ def test_early_stopping_on_the_rare_classes(project):
 
 @executed
 def test_class_dependent_augmentation(project):
-    """The package has nothing like it yet: frequent images stay, rare ones change as often as
-    said."""
+    """Frequent images stay, rare ones change as often as with `PerClass`."""
     after = """
 def changed(c):
     mine = [i for i, y in enumerate(train_set.targets) if y == c]
@@ -304,9 +319,13 @@ def changed(c):
         after=after,
     )
     assert targets == project.train_set.targets
+    counts = counts_of(project)
+    package = PerClass(1 - counts / counts.max(), [lambda x, y, generator: (x + 1, y)])
+    for share, c in zip(got, (0, 3, 9), strict=True):
+        y = torch.full((2000,), c)
+        ours, _ = package(torch.zeros(2000, 1, 1, 1), y, None)
+        assert share == pytest.approx(ours.mean().item(), abs=0.08)
     assert got[0] == 0
-    for share, count in zip(got[1:], (55, 9), strict=True):
-        assert share == pytest.approx(1 - count / 135, abs=0.08)
 
 
 @executed
@@ -534,6 +553,274 @@ def test_rotation_head(project):
     )
     assert_same_weights(got[0], stand_in)
     assert_same_weights(got[1], rotation)
+
+
+MIXED = """
+images, labels = torch.rand(200, 3, 4, 4), torch.randint(10, (200,))
+torch.manual_seed(1)
+mixed, soft = remix(images, labels)
+"""
+
+
+@executed
+@pytest.mark.parametrize("tau", ["0.5", "0.0"])
+def test_mixup_and_remix(project, tau):
+    images, labels, mixed, soft, weights = run(
+        "Mixup and Remix",
+        "(images, labels, mixed, soft, model.state_dict())",
+        after=MIXED,
+        edit=("3.0, 0.5", f"3.0, {tau}"),
+    )
+    torch.manual_seed(1)
+    partner, share = torch.randperm(200), torch.distributions.Beta(1.0, 1.0).sample((200,))
+    torch.testing.assert_close(mixed, torch.lerp(images[partner], images, share.view(-1, 1, 1, 1)))
+    counts = counts_of(project)
+    package = Remix(counts) if tau == "0.5" else Mixup(10)
+    own = package.label_share(share, labels, labels[partner])[:, None]
+    wanted = torch.lerp(F.one_hot(labels[partner], 10).float(), F.one_hot(labels, 10).float(), own)
+    torch.testing.assert_close(soft, wanted)
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+PASTED = """
+black, targets = torch.zeros(2000, 3, 16, 12), torch.zeros(2000, dtype=torch.int64)
+other_labels = torch.randint(1, 10, (2000,))
+others = other_labels.view(-1, 1, 1, 1).expand(-1, 3, 16, 12).float()
+mixed, soft = paste(black, targets, others, other_labels, 0.5)
+drawn = torch.cat([y for _ in range(20) for _, y in foregrounds])
+"""
+
+
+@executed
+def test_pasting_rare_images(project):
+    mixed, soft, other_labels, drawn = run(
+        "Pasting rare images", "(mixed, soft, other_labels, drawn)", after=PASTED
+    )
+    box = mixed[:, 0] > 0
+    rectangle = box.any(2)[:, :, None] & box.any(1)[:, None, :]
+    assert box.equal(rectangle)
+    area = box.float().mean((1, 2))
+    pasted = soft.gather(1, other_labels[:, None]).squeeze(1)
+    torch.testing.assert_close(pasted, area)
+    torch.testing.assert_close(soft.sum(1), torch.ones(2000))
+    # The areas and the classes are those of the package.
+    labels = torch.as_tensor(project.train_set.targets)
+    images = labels[:, None, None, None].expand(-1, 16, 12, 3).to(torch.uint8) + 1
+    image_set = ImageSet(images.contiguous(), labels, tuple("abcdefghij"), "digits")
+    package = PasteRare(image_set, power=0, device=torch.device("cpu"))
+    black = torch.zeros(6000, 3, 16, 12, dtype=torch.uint8)
+    ours, _ = package(black, torch.zeros(6000, dtype=torch.int64), None)
+    top = ours.flatten(1).amax(1).long()
+    assert area.mean() == pytest.approx((ours[:, 0] > 0).float().mean().item(), abs=0.02)
+    ours_share = torch.bincount(top[top > 0] - 1, minlength=10) / (top > 0).sum()
+    theirs = torch.bincount(drawn, minlength=10) / len(drawn)
+    torch.testing.assert_close(theirs, ours_share, atol=0.03, rtol=0)
+
+
+@executed
+def test_ldam(project):
+    got = run("LDAM", "model.state_dict()")
+    model = project.make_model()
+    model.fc = models.CosineClassifier(model.fc.in_features, 10)
+    counts = counts_of(project)
+    loader = DataLoader(project.train_set, batch_size=64, shuffle=True)
+    stages.deferred(
+        model,
+        loader,
+        loader,
+        10,
+        8,
+        loss_fn=losses.LDAMLoss(counts),
+        late_loss_fn=losses.LDAMLoss(counts, weight=weights.balanced(counts)),
+        optimizer=momentum(model.parameters()),
+        schedule=constant,
+        show_progress=False,
+    )
+    assert_same_weights(got, model)
+
+
+@executed
+def test_ldam_is_the_packages_loss(project):
+    cosines, targets = torch.rand(12, 10) * 2 - 1, torch.arange(12) % 10
+    after = f"""
+data = torch.load({str(saved({"x": cosines, "y": targets}))!r})
+"""
+    result = "[ldam(data['x'], data['y'], w, s) for w in (None, weight) for s in (30.0, 5.0)]"
+    got = run("LDAM", result, after=after, edit=("range(10)", "range(1)"))
+    counts = counts_of(project)
+    settings = [(w, s) for w in (None, weights.balanced(counts)) for s in (30.0, 5.0)]
+    for loss, (weight, scale) in zip(got, settings, strict=True):
+        package = losses.LDAMLoss(counts, scale=scale, weight=weight)
+        torch.testing.assert_close(loss, package(cosines, targets))
+
+
+@executed
+def test_another_mix_of_classes(project):
+    logits = 3 * torch.randn(400, 10)
+    after = f"""
+logits_of_its_own_cell, estimate_of_its_own_cell = logits, shares
+x = torch.load({str(saved(logits))!r})
+mix = torch.arange(1, 11) / 55
+"""
+    result = """(adjusted(x, mix), estimated(x), logits_of_its_own_cell,
+    estimate_of_its_own_cell, predictions)"""
+    adjusted, estimated, own_logits, own_shares, predictions = run(
+        "Another mix of classes", result, after=after
+    )
+    counts = counts_of(project)
+    torch.testing.assert_close(
+        adjusted, priors.adjust_logits(logits, counts, torch.arange(1, 11)), check_dtype=False
+    )
+    for got, from_logits in ((estimated, logits), (own_shares, own_logits)):
+        wanted = priors.estimate_prior(from_logits, counts)
+        torch.testing.assert_close(got.float(), wanted, atol=2e-3, rtol=0)
+    wanted = priors.adjust_logits(own_logits, counts, own_shares).argmax(1)
+    assert torch.equal(predictions, wanted)
+
+
+class Changed:
+    """The batches of a loader, each changed by a function."""
+
+    def __init__(self, loader, change):
+        self.loader, self.change = loader, change
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        return (self.change(*batch) for batch in self.loader)
+
+
+@executed
+def test_rotation_pretraining(project):
+    state = run("Rotation pretraining", "{**model.state_dict(), 'out': model.fc.out_features}")
+    assert state.pop("out") == 10
+    stand_in = project.make_model()
+    stand_in.fc = nn.Linear(512, 4)
+    turns = selfsupervised.QuarterTurns()
+    loader = DataLoader(project.train_set, batch_size=64, shuffle=True)
+    fit(
+        stand_in,
+        Changed(loader, lambda images, targets: turns(images, targets, None)),
+        5,
+        optimizer=momentum(stand_in.parameters()),
+        schedule=constant,
+        show_progress=False,
+    )
+    layers = {k: v for k, v in state.items() if k.startswith("layers")}
+    assert_same_weights({k.removeprefix("layers."): v for k, v in layers.items()}, stand_in.layers)
+
+
+@executed
+def test_contrastive_pretraining(project):
+    views = ("augment(image), augment(image)", "image, image.flip(2)")
+    state = run("Contrastive pretraining", "model.layers.state_dict()", edit=views)
+    stand_in = project.make_model()
+    head = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 64))
+    with torch.random.fork_rng():
+        model = selfsupervised.WithProjection(stand_in.layers, 512, 10)
+    model.projection = head
+    loader = DataLoader(project.train_set, batch_size=64, shuffle=True)
+    fit(
+        model,
+        Changed(loader, lambda x, y: (torch.cat([x, x.flip(3)]), torch.cat([y, y]))),
+        5,
+        loss_fn=selfsupervised.ContrastiveLoss(temperature=0.5),
+        optimizer=momentum(model.parameters()),
+        schedule=constant,
+        show_progress=False,
+    )
+    assert_same_weights(state, stand_in.layers)
+
+
+@executed
+def test_the_views_and_the_loss_of_contrastive_pretraining():
+    z = torch.randn(20, 8)
+    after = f"""
+z = torch.load({str(saved(z))!r})
+losses = [nt_xent(z, t) for t in (0.1, 0.5)]
+one, other = TwoViews()[0]
+"""
+    result = "(losses, one, other, model.fc.out_features)"
+    losses, one, other, classes = run("Contrastive pretraining", result, after=after)
+    for got, temperature in zip(losses, (0.1, 0.5), strict=True):
+        torch.testing.assert_close(got, selfsupervised.nt_xent(z, temperature))
+    assert one.shape == other.shape == (3, 16, 16) and not one.equal(other)
+    assert classes == 10
+
+
+COPIES = """
+import my_project
+generator = torch.Generator().manual_seed(0)
+pixels = torch.randint(0, 256, (60, 3, 4, 4), dtype=torch.uint8, generator=generator)
+pixels = pixels.repeat_interleave(4, 2).repeat_interleave(4, 3)
+targets = [0] * 30 + [1] * 18 + [2] * 12
+for one, other in ((0, 1), (1, 2), (5, 29), (30, 31), (7, 59)):
+    pixels[other] = pixels[one]
+    pixels[other, :, 3, 3] ^= 31  # a copy of a copy is a little further away
+my_project.train_set = my_project.Digits(pixels / 255, targets)
+"""
+
+
+@executed
+def test_copies_and_a_grouped_split():
+    result = "dict(pixels=pixels, groups=groups, conflicts=conflicts, train=train, val=val)"
+    got = run("Copies and a grouped split", result, before=COPIES)
+    labels = torch.tensor([0] * 30 + [1] * 18 + [2] * 12)
+    found = find_duplicates(got["pixels"].permute(0, 2, 3, 1).contiguous())
+    groups = got["groups"]
+    same, package = (g[:, None] == g for g in (groups, found.groups))
+    assert same.equal(package) and len(groups.unique()) == 55
+    conflicts = label_conflicts(labels, found.groups).tolist()
+    assert sorted(got["conflicts"].tolist()) == sorted(conflicts) == [7, 59]
+    assert sorted(got["train"] + got["val"] + conflicts) == list(range(60))
+    assert not torch.isin(groups[got["val"]], groups[got["train"]]).any()
+    assert torch.bincount(labels[got["val"]]).min() >= 1
+
+
+@executed
+@pytest.mark.parametrize("costs", [(20, 1), (3, 2)])
+def test_calibration_and_a_cost_threshold(project, costs):
+    after = """
+after_logits = logits_of(test_set)
+"""
+    result = "dict(z=logits, t=temperature, limit=threshold, test=after_logits, decided=decided)"
+    edit = ("costly, miss, false_alarm = 9, 20, 1", f"costly, miss, false_alarm = 9, *{costs}")
+    got = run("Calibration and a cost threshold", result, after=after, edit=edit)
+    assert got["t"] == pytest.approx(fit_temperature(got["z"], project.val_set.targets), rel=1e-3)
+    assert got["t"] != pytest.approx(1, abs=0.02)
+    assert got["limit"] == pytest.approx(cost_threshold(*costs))
+    probabilities = (got["test"] / got["t"]).softmax(1)
+    assert got["decided"].equal(decide(probabilities, 9, got["limit"]))
+    assert not got["decided"].equal(probabilities.argmax(1))
+
+
+@executed
+def test_one_file_for_use(project):
+    before = f"import tempfile; tempfile.tempdir = {os.environ['RECIPE_FOLDER']!r}"
+    after = """
+loaded["temperature"], mean, std = 2.0, mean + 0.25, std * 0.5
+names, probabilities = predict(torch.stack([x for x, _ in val_set]))
+try:
+    predict(torch.zeros(1, 3, 8, 8))
+except ValueError as error:
+    refused = str(error)
+"""
+    result = "(loaded['weights'], names, probabilities, refused)"
+    weights, names, probabilities, refused = run(
+        "One file for use", result, before=before, after=after
+    )
+    assert "resize them to 16" in refused
+    model = project.make_model()
+    model.load_state_dict(weights)
+    classes = [f"digit {c}" for c in range(10)]
+    ours = Predictor(model, classes, [0.25] * 3, [0.5] * 3, 16, temperature=2.0)
+    images = torch.stack([x for x, _ in project.val_set])
+    with torch.inference_mode():
+        # The package takes stored pixels, the recipe floats: undo the division by 255.
+        want = ours((255 * images).permute(0, 2, 3, 1)).max(1)
+    assert names == [classes[c] for c in want.indices]
+    np.testing.assert_allclose(probabilities, want.values, rtol=1e-4)
 
 
 @executed

@@ -2,7 +2,16 @@
 
 from imbalkit.data.batches import Batches, Cutout, RandomCrop, RandomFlip, channel_statistics
 from imbalkit.data.download import DownloadError, fetch_cifar
+from imbalkit.data.duplicates import (
+    Duplicates,
+    find_duplicates,
+    grouped_split,
+    label_conflicts,
+    leaked,
+)
 from imbalkit.data.embedded import embedded_digits
+from imbalkit.data.example import write_example_folder
+from imbalkit.data.folder import ImportedFolder, UnreadableImage, import_folder, read_image
 from imbalkit.data.images import ImageSet
 from imbalkit.data.longtail import (
     Manifest,
@@ -25,11 +34,14 @@ __all__ = [
     "Batches",
     "Cutout",
     "DownloadError",
+    "Duplicates",
     "ImageDataset",
     "ImageSet",
+    "ImportedFolder",
     "Manifest",
     "RandomCrop",
     "RandomFlip",
+    "UnreadableImage",
     "cache_folder",
     "channel_statistics",
     "cifar_state",
@@ -37,11 +49,18 @@ __all__ = [
     "embedded_digits",
     "fetch_cifar",
     "find_data",
+    "find_duplicates",
+    "grouped_split",
+    "import_folder",
+    "label_conflicts",
+    "leaked",
     "load_cifar",
     "load_folder",
     "long_tail_counts",
     "long_tail_indices",
     "make_long_tail",
+    "read_image",
     "standard_transform",
     "stratified_split",
+    "write_example_folder",
 ]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torchvision.datasets import ImageFolder
 
 from imbalkit.data.download import (
@@ -17,6 +16,7 @@ from imbalkit.data.download import (
     official_files,
 )
 from imbalkit.data.embedded import embedded_digits
+from imbalkit.data.folder import UnreadableImage, read_image
 from imbalkit.data.images import ImageSet
 
 
@@ -115,9 +115,10 @@ def load_cifar(root: Path, name: str = "cifar10"):
 def load_folder(path: str | Path, size: int = 32) -> ImageSet:
     """Read a folder of images with one sub-folder per class.
 
-    Each image becomes RGB and is resized to `size` x `size` pixels. Classes are the sub-folders'
-    names in alphabetical order, as ``torchvision.datasets.ImageFolder`` numbers them. Raises
-    ValueError for a missing or empty folder, an empty class and an unreadable image.
+    Each image is read by `read_image`, as RGB of `size` x `size` pixels. Classes are the
+    sub-folders' names in alphabetical order, as ``torchvision.datasets.ImageFolder`` numbers them.
+    Raises ValueError for a missing or empty folder, an empty class and an unreadable image;
+    `import_folder` skips what it cannot read, and reports it.
     """
     path = Path(path)
     try:
@@ -127,7 +128,7 @@ def load_folder(path: str | Path, size: int = 32) -> ImageSet:
             f"{path}: cannot be read as one sub-folder of images per class ({error}); every "
             "sub-folder must hold at least one image."
         ) from error
-    images = np.stack([_read_image(file, size) for file, _ in listing.samples])
+    images = np.stack([_pixels(file, size) for file, _ in listing.samples])
     return ImageSet(
         torch.from_numpy(images),
         torch.tensor(listing.targets),
@@ -136,11 +137,10 @@ def load_folder(path: str | Path, size: int = 32) -> ImageSet:
     )
 
 
-def _read_image(file: str, size: int) -> np.ndarray:
+def _pixels(file: str, size: int) -> np.ndarray:
     try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
-    except (UnidentifiedImageError, OSError) as error:
+        return read_image(file, size)[0]
+    except UnreadableImage as error:
         raise ValueError(
-            f"{file}: cannot be read as an image; replace or delete that file."
+            f"{file}: cannot be read as an image ({error}); replace or delete that file."
         ) from error

@@ -1,0 +1,170 @@
+"""Copies of one picture: found, and kept on one side of a split. Derived in lesson 12.
+
+A copy in the validation set is an image that the model has trained on. A copy under another class
+has a wrong label. Both are common in collections from the web and from cameras that shoot bursts.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from imbalkit.counts import to_numpy
+
+SIDE = 8  # near copies are compared as thumbnails of 8 x 8 pixels
+NEAR = 0.15  # they differ by at most this share of their own contrast
+LEAST_CONTRAST = 8.0  # grey levels; what varies less is taken as a plain surface
+CHUNK = 1024  # images compared with all others at once
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Which images show the same picture.
+
+    groups: int64, (N,): images with the same number are copies of one another, or copies of copies.
+    exact: int64, (P, 2): pairs of images with the same pixels, the smaller index first.
+    near: int64, (Q, 2): pairs whose pixels differ a little.
+    """
+
+    groups: Tensor
+    exact: Tensor
+    near: Tensor
+
+
+def find_duplicates(images: Tensor) -> Duplicates:
+    """Find exact and near copies among images of one size.
+
+    Near copies are the same picture saved again or resized. Their thumbnails of 8 x 8 pixels
+    differ by at most 15 % of their own contrast (the standard deviation of their values). A crop,
+    a mirrored copy or a much brighter one is not found.
+
+    images: uint8, (N, H, W, 3). Time grows with the square of N.
+    Derived in lesson 12.
+    """
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (N, H, W, 3)."
+        )
+    first_with = {}
+    first = [first_with.setdefault(x.tobytes(), i) for i, x in enumerate(to_numpy(images))]
+    first = torch.tensor(first)
+    unlike = (first == torch.arange(len(first))).nonzero().flatten()  # one of each exact group
+    near = unlike[_near_pairs(images[unlike])]
+    copies = (first != torch.arange(len(first))).nonzero().flatten()
+    exact = torch.stack([first[copies], copies], dim=1)
+    links = torch.cat([exact, near]).numpy()
+    graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(len(first),) * 2)
+    groups = connected_components(graph, directed=False)[1]
+    return Duplicates(torch.from_numpy(groups.astype(np.int64)), exact, near)
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Each image as the mean colours of 8 x 8 fields: float32 (N, 192), 0 is medium grey."""
+    chunks = [chunk.permute(0, 3, 1, 2).float() - 128 for chunk in images.split(CHUNK)]
+    return torch.cat([F.interpolate(c, (SIDE, SIDE), mode="area").flatten(1) for c in chunks])
+
+
+def _near_pairs(images: Tensor) -> Tensor:
+    """Pairs of near copies: int64 (Q, 2)."""
+    x = thumbnails(images)
+    square = x.square().mean(1)
+    most = (NEAR * x.std(1, correction=0).clamp_min(LEAST_CONTRAST)).square()
+    pairs = []
+    for start in range(0, len(x), CHUNK):
+        rows = slice(start, start + CHUNK)
+        # The mean of (a - b)^2 as that of a^2 + b^2 - 2ab, for all pairs in one product.
+        difference = (x[rows] @ x[start:].T).mul_(-2 / x.shape[1])
+        difference.add_(square[rows, None]).add_(square[None, start:])
+        near = difference <= torch.minimum(most[rows, None], most[None, start:])
+        pairs.append(near.triu(1).nonzero() + start)
+    return torch.cat(pairs)
+
+
+def label_conflicts(labels: Tensor, groups: Tensor) -> Tensor:
+    """Indices of the images that have a copy under another class, group by group: int64 (M,).
+
+    One of the labels is wrong, and only a look can tell which. labels, groups: int64 (N,).
+    Derived in lesson 12.
+    """
+    order = torch.sort(groups, stable=True).indices
+    low, high = (
+        torch.full((int(groups.max()) + 1,), -1).scatter_reduce(
+            0, groups, labels, how, include_self=False
+        )
+        for how in ("amin", "amax")
+    )
+    return order[(low != high)[groups[order]]]
+
+
+def leaked(groups: Tensor, train: Tensor, other: Tensor) -> Tensor:
+    """Those of `other` that have a copy in `train`: indices, int64 (M,). Derived in lesson 12."""
+    return other[torch.isin(groups[other], groups[train])]
+
+
+def grouped_split(
+    labels: Tensor, groups: Tensor, fractions: tuple[float, float] = (0.2, 0.2), seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Split into ``(train, validation, test)`` with all copies on one side: int64, sorted.
+
+    Each class is split by itself, in the shares that `fractions` says of validation and test.
+    Groups stay whole, so the shares are met as nearly as they allow. Training comes first, then
+    validation: a class with one picture goes to training, with two to training and validation, and
+    from three on it is in all parts.
+
+    labels: int64 (N,). groups: int64 (N,), as `find_duplicates` gives them.
+    Raises ValueError for impossible shares, and for a group with images of two classes.
+    Derived in lesson 12.
+    """
+    if min(fractions) < 0 or not 0 < sum(fractions) < 1:
+        raise ValueError(
+            f"fractions are {tuple(fractions)}; give the shares of validation and test images, "
+            "together less than 1."
+        )
+    conflicts = label_conflicts(labels, groups)
+    if len(conflicts):
+        raise ValueError(
+            f"{len(conflicts)} images have a copy under another class, first number "
+            f"{int(conflicts[0])}; leave them out first (see label_conflicts)."
+        )
+    shares = np.array([1 - sum(fractions), *fractions])
+    random = np.random.default_rng(seed)
+    part_of = np.zeros(len(labels), dtype=np.int64)
+    groups = to_numpy(groups)
+    for c in np.unique(to_numpy(labels)):
+        members = np.flatnonzero(to_numpy(labels) == c)
+        own, sizes = np.unique(groups[members], return_counts=True)
+        order = random.permutation(len(own))
+        order = order[np.argsort(-sizes[order], kind="stable")]  # the largest first
+        parts = _fill(sizes[order], shares * len(members))
+        part_of[members] = parts[np.argsort(order)][np.searchsorted(own, groups[members])]
+    return tuple(torch.from_numpy(np.flatnonzero(part_of == part)) for part in range(3))
+
+
+def _fill(sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The part, 0 to 2, of each group of one class: the part that lacks most gets the next one.
+
+    sizes: images of each group, the largest first. wanted: images that each part is to have.
+    """
+    first = dict(zip(range(len(sizes)), (0,), strict=False))
+    # The smallest groups go where there would else be none.
+    for place, part in zip(range(len(sizes) - 1, 0, -1), wanted[1:].nonzero()[0] + 1, strict=False):
+        first[place] = part
+    parts, room = np.zeros(len(sizes), dtype=np.int64), wanted.copy()
+    for place in [*first, *(i for i in range(len(sizes)) if i not in first)]:
+        parts[place] = first.get(place, room.argmax())
+        room[parts[place]] -= sizes[place]
+    return parts
+
+
+__all__ = [
+    "Duplicates",
+    "find_duplicates",
+    "grouped_split",
+    "label_conflicts",
+    "leaked",
+    "thumbnails",
+]

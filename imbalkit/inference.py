@@ -1,0 +1,210 @@
+"""A trained network with all that belongs to it, in one file. Derived in lesson 12.
+
+Weights alone are no model: whoever loads them must also know the classes' names and their order,
+the normalisation, the image size, the temperature and how to decide. `Predictor` holds them all,
+`save` and `load` keep them together.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imbalkit import models
+from imbalkit.decisions import decide
+from imbalkit.device import memory_format, pick_device
+from imbalkit.files import atomic_path
+
+FORMAT = "imbalkit predictor 1"
+NETWORKS = ("plain_cnn", "resnet", "small_net")  # of imbalkit.models; a file may name only these
+SETTINGS = ("classes", "mean", "std", "size", "temperature", "costly", "threshold")
+BATCH = 256
+EXTRA = "settings.json"
+
+
+class Predictor(nn.Module):
+    """Images as they are stored in, probabilities out.
+
+    model: gives logits (N, C) for normalised images (N, 3, H, W).
+    classes: C names, in the order of the logits.
+    mean, std: one number a channel, in units of [0, 1] pixels, as in training.
+    size: side in pixels of the images that it was trained on.
+    temperature: divides the logits; see `decisions.fit_temperature`.
+    costly, threshold: the name of a class and the probability from which on it is decided; see
+        `decisions.decide`. Without them the most probable class is decided.
+
+    Raises ValueError for settings that do not fit one another. Derived in lesson 12.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int,
+        temperature: float = 1.0,
+        costly: str | None = None,
+        threshold: float | None = None,
+    ):
+        super().__init__()
+        self.settings = {
+            "classes": list(classes),
+            "mean": [float(x) for x in mean],
+            "std": [float(x) for x in std],
+            "size": int(size),
+            "temperature": float(temperature),
+            "costly": costly,
+            "threshold": None if threshold is None else float(threshold),
+        }
+        check_settings(self.settings)
+        self.model = model.eval()
+        mean, std = torch.tensor(self.settings["mean"]), torch.tensor(self.settings["std"])
+        self.register_buffer("scale", (1 / (255 * std)).view(3, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Probabilities, float32 (N, C), of images uint8 (N, size, size, 3)."""
+        images = images.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        return (self.model(images) / self.settings["temperature"]).softmax(1)
+
+    def probabilities(self, images: Tensor, device: torch.device | None = None) -> Tensor:
+        """As `forward`, in batches, on the best device; the result is on the CPU."""
+        size = self.settings["size"]
+        if images.dtype != torch.uint8 or images.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"images are {images.dtype} of shape {tuple(images.shape)}; this predictor takes "
+                f"uint8 of shape (N, {size}, {size}, 3), as read_image(file, {size}) makes them."
+            )
+        device = device or pick_device()
+        self.to(device, memory_format=memory_format(device)).eval()
+        with torch.inference_mode():
+            return torch.cat([self(part.to(device)).cpu() for part in images.split(BATCH)])
+
+    def decisions(self, probabilities: Tensor) -> Tensor:
+        """The class that is decided for each image: int64 (N,)."""
+        costly = self.settings["costly"]
+        number = None if costly is None else self.settings["classes"].index(costly)
+        return decide(probabilities, number, self.settings["threshold"])
+
+
+def save(
+    predictor: Predictor, path: str | os.PathLike, network: str | None = None, **arguments
+) -> None:
+    """Write a predictor to one file, which `torch.load(weights_only=True)` can read.
+
+    network, arguments: the function of `imbalkit.models` that made the model and what it was given,
+        such as ``network="small_net", num_classes=6, width=16``. Without them the file holds no
+        network, and `load` needs one. The write is atomic.
+
+    Raises ValueError where the named network does not have the weights of this one.
+    Derived in lesson 12.
+    """
+    weights = {name: value.detach().cpu() for name, value in predictor.model.state_dict().items()}
+    if network is not None:
+        try:
+            build(network, arguments).load_state_dict(weights)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{network} with {arguments} does not have the weights of this model; name the "
+                "function and the arguments that made it."
+            ) from error
+    content = {
+        "format": FORMAT,
+        "network": network,
+        "arguments": arguments,
+        "settings": predictor.settings,
+        "weights": weights,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load(path: str | os.PathLike, model: nn.Module | None = None) -> Predictor:
+    """Read what `save` wrote. No code in the file is run.
+
+    model: a network for the weights, where the file names none.
+
+    Raises ValueError, in one sentence, for a file that is missing, damaged, or of another kind,
+    and for a model that does not fit. Derived in lesson 12.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file; check the path.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, from the zip reader to the unpickler
+        raise ValueError(
+            f"{path}: cannot be read as saved weights ({type(error).__name__}); it is damaged or "
+            "another kind of file: name one that imbalkit.inference.save wrote."
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: holds no predictor, perhaps a checkpoint or bare weights; name a file that "
+            "imbalkit.inference.save wrote."
+        )
+    try:
+        if model is None and content["network"] is None:
+            raise ValueError("it names no network; pass load(path, model=...)")
+        model = model or build(content["network"], content["arguments"])
+        model.load_state_dict(content["weights"])
+        return Predictor(model, **content["settings"])
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".:")
+        raise ValueError(f"{path}: the predictor cannot be restored: {reason}.") from error
+
+
+def build(network: str, arguments: dict) -> nn.Module:
+    """Make a network of `imbalkit.models` by name. Raises ValueError for any other name."""
+    if network not in NETWORKS:
+        raise ValueError(f"there is no network '{network}'; use one of {', '.join(NETWORKS)}.")
+    return getattr(models, network)(**arguments)
+
+
+def check_settings(settings: dict) -> None:
+    """Raise ValueError unless the settings of a Predictor fit one another."""
+    classes, costly, threshold = (settings[name] for name in ("classes", "costly", "threshold"))
+    if len(set(classes)) != len(classes) or len(classes) < 2:
+        raise ValueError(f"classes are {classes}; give 2 or more different names.")
+    if len(settings["mean"]) != 3 or len(settings["std"]) != 3 or min(settings["std"]) <= 0:
+        raise ValueError(
+            f"mean is {settings['mean']} and std {settings['std']}; give three numbers each, one a "
+            "channel, and std above 0."
+        )
+    if settings["size"] < 1 or not settings["temperature"] > 0:
+        raise ValueError(
+            f"size is {settings['size']} and temperature {settings['temperature']}; both must be "
+            "above 0."
+        )
+    if (costly is None) != (threshold is None):
+        raise ValueError("costly and threshold belong together; give both or neither.")
+    if costly is not None and (costly not in classes or not 0 <= threshold <= 1):
+        raise ValueError(
+            f"costly is {costly!r} and threshold {threshold}; give a class and a probability."
+        )
+
+
+def export(predictor: Predictor, path: str | os.PathLike) -> None:
+    """Write the computation itself by ``torch.export``, for programs without imbalkit.
+
+    path: should end in .pt2. ``torch.export.load(path).module()`` takes images uint8
+        (N, size, size, 3), N from 1 on, and gives probabilities (N, C). The settings lie in the
+        file as "settings.json"; the decision by a threshold is not part of the computation.
+
+    Derived in lesson 12.
+    """
+    size = predictor.settings["size"]
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1)
+    # A copy: the predictor stays on its device, and the file needs the usual memory format.
+    predictor = copy.deepcopy(predictor).eval().cpu().to(memory_format=torch.contiguous_format)
+    program = torch.export.export(predictor, (example,), dynamic_shapes=({0: batch},))
+    settings = json.dumps(predictor.settings, ensure_ascii=False)
+    torch.export.save(program, path, extra_files={EXTRA: settings})
+
+
+__all__ = ["Predictor", "export", "load", "save"]

@@ -1,0 +1,90 @@
+"""Name the images of a folder from the command line: ``python -m imbalkit.predict MODEL FOLDER``.
+
+MODEL is a file that `imbalkit.inference.save` wrote. The result is CSV with the columns file, class
+and probability. Derived in lesson 12.
+"""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from imbalkit.data.folder import UnreadableImage, image_files, read_image, shown
+from imbalkit.files import atomic_path
+from imbalkit.inference import BATCH, Predictor, load
+
+ALL_READ, SOME_SKIPPED, WRONG_CALL = 0, 1, 2
+COLUMNS = ("file", "class", "probability")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m imbalkit.predict",
+        description="Name the images of a folder, and of the folders in it.",
+        epilog="Exit status: 0 all files were read, 1 some were skipped and named, 2 wrong call.",
+    )
+    parser.add_argument("model", help="a file that imbalkit.inference.save wrote")
+    parser.add_argument("folder", help="a folder with images")
+    parser.add_argument("--output", help="write the CSV to this file (default: to the terminal)")
+    options = parser.parse_args(arguments)
+    skipped = {}
+    try:
+        predictor, root = load(options.model), Path(options.folder)
+        if not root.is_dir():
+            raise ValueError(f"{root}: there is no such folder; check the path.")
+        rows = list(predict_folder(predictor, root, skipped))
+        text = as_csv(rows)
+        if options.output:
+            with atomic_path(options.output) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8")
+            sys.stdout.write(text)
+    except (ValueError, OSError) as error:
+        print(f"imbalkit.predict: {error}", file=sys.stderr)
+        return WRONG_CALL
+    for name, reason in skipped.items():
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    return SOME_SKIPPED if skipped else ALL_READ
+
+
+def predict_folder(
+    predictor: Predictor, root: Path, skipped: dict[str, str]
+) -> Iterator[tuple[str, str, float]]:
+    """Yield ``(file, class, probability of that class)``; put what cannot be read in `skipped`."""
+    size, classes = predictor.settings["size"], predictor.settings["classes"]
+    files = image_files(root)
+    for start in range(0, len(files), BATCH):
+        names, pixels = [], []
+        for file in files[start : start + BATCH]:
+            name = shown(file.relative_to(root).as_posix())
+            try:
+                pixels.append(read_image(file, size)[0])
+                names.append(name)
+            except UnreadableImage as error:
+                skipped[name] = str(error)
+        if names:
+            probabilities = predictor.probabilities(torch.from_numpy(np.stack(pixels)))
+            decided = predictor.decisions(probabilities)
+            of_decided = probabilities.gather(1, decided[:, None]).squeeze(1)
+            for name, c, p in zip(names, decided.tolist(), of_decided.tolist(), strict=True):
+                yield name, classes[c], p
+
+
+def as_csv(rows: list[tuple[str, str, float]]) -> str:
+    """The rows as CSV text, with a header."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((name, label, f"{p:.4f}") for name, label, p in rows)
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

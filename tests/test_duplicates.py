@@ -1,0 +1,155 @@
+"""Copies are found, other pictures are not, and no split puts a copy on both sides."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imbalkit.data import duplicates as module
+from imbalkit.data import find_duplicates, grouped_split, label_conflicts, leaked
+from imbalkit.data.duplicates import thumbnails
+from imbalkit.data.embedded import embedded_digits
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """200 images of digits on photographs: smooth, alike in style, all different."""
+    return embedded_digits.__wrapped__(20, 1)[0].images
+
+
+def saved_again(image, quality=80, side=48):
+    file = io.BytesIO()
+    Image.fromarray(image.numpy()).resize((side, side)).save(file, "JPEG", quality=quality)
+    return torch.from_numpy(np.asarray(Image.open(file).resize((32, 32))).copy())
+
+
+def test_exact_copies_are_found_with_the_first_of_them(photographs):
+    images = torch.cat([photographs[:50], photographs[[3, 3, 7]]])
+    got = find_duplicates(images)
+    assert got.exact.tolist() == [[3, 50], [3, 51], [7, 52]] and len(got.near) == 0
+    assert got.groups[[50, 51, 52]].tolist() == got.groups[[3, 3, 7]].tolist()
+    assert len(got.groups.unique()) == 50
+
+
+@pytest.mark.parametrize("quality, side", [(95, 64), (80, 48), (75, 32), (90, 28)])
+def test_a_picture_saved_again_is_a_near_copy(photographs, quality, side):
+    copies = torch.stack([saved_again(image, quality, side) for image in photographs[:40]])
+    got = find_duplicates(torch.cat([photographs, copies]))
+    pairs = {tuple(pair) for pair in got.near.tolist()}
+    assert len(got.exact) == 0 and {(i, 200 + i) for i in range(40)} <= pairs
+    assert len(pairs) <= 42
+
+
+def test_different_pictures_and_colours_are_no_copies(photographs):
+    got = find_duplicates(photographs)
+    assert len(got.exact) == len(got.near) == 0 and len(got.groups.unique()) == 200
+    plain = torch.tensor([[200, 0, 0], [0, 0, 200], [100, 100, 100], [103, 103, 103]])
+    plain = plain[:, None, None, :].expand(4, 32, 32, 3).byte()
+    assert find_duplicates(plain).near.tolist() == []
+    noise = torch.randint(-2, 3, plain.shape, generator=torch.Generator().manual_seed(0))
+    noisy = (plain.int() + noise).clamp(0, 255).byte()
+    assert find_duplicates(torch.cat([plain[:2], noisy[:2]])).near.tolist() == [[0, 2], [1, 3]]
+
+
+def test_copies_of_copies_are_one_group(photographs):
+    second = saved_again(photographs[0])
+    images = torch.stack([photographs[0], photographs[1], second, second])
+    assert find_duplicates(images).groups.tolist() == [0, 1, 0, 0]
+
+
+def test_the_chunks_do_not_show(photographs, monkeypatch):
+    images = torch.cat([photographs[:30], *(saved_again(x)[None] for x in photographs[:30])])
+    whole = find_duplicates(images)
+    monkeypatch.setattr(module, "CHUNK", 7)
+    parts = find_duplicates(images)
+    assert whole.groups.equal(parts.groups) and whole.near.equal(parts.near)
+    assert thumbnails(images).shape == (60, 192)
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(2, 8, 8, 3), torch.zeros(8, 8, 3).byte()])
+def test_other_tensors_are_refused(bad):
+    with pytest.raises(ValueError, match="give uint8"):
+        find_duplicates(bad)
+
+
+def test_conflicts_are_copies_with_several_labels():
+    groups = torch.tensor([0, 1, 1, 2, 3, 2, 2])
+    labels = torch.tensor([0, 1, 1, 0, 2, 1, 0])
+    assert label_conflicts(labels, groups).tolist() == [3, 5, 6]
+    assert label_conflicts(labels, torch.arange(7)).tolist() == []
+
+
+def test_leaked_are_those_with_a_copy_in_training():
+    groups = torch.tensor([0, 1, 0, 2, 1, 3])
+    assert leaked(groups, torch.tensor([0, 3]), torch.tensor([2, 4, 5])).tolist() == [2]
+    assert leaked(groups, torch.tensor([0, 1]), torch.tensor([2, 4, 5])).tolist() == [2, 4]
+
+
+# --- the split
+
+
+def random_groups(counts, seed=0, largest=4):
+    random = np.random.default_rng(seed)
+    labels, groups, g = [], [], 0
+    for c, n in enumerate(counts):
+        while n:
+            size = min(n, int(random.integers(1, largest + 1)))
+            labels += [c] * size
+            groups += [g] * size
+            n, g = n - size, g + 1
+    order = torch.from_numpy(random.permutation(len(labels)))
+    return torch.tensor(labels)[order], torch.tensor(groups)[order]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_image_is_in_one_part_and_every_group_too(seed):
+    labels, groups = random_groups([200, 60, 25, 9, 3], seed)
+    parts = grouped_split(labels, groups, seed=seed)
+    assert torch.cat(parts).sort().values.equal(torch.arange(len(labels)))
+    assert all(part.equal(part.sort().values) for part in parts)
+    for a in range(3):
+        for b in range(3):
+            assert a == b or len(leaked(groups, parts[a], parts[b])) == 0
+    for c, n in enumerate([200, 60, 25]):
+        sizes = [int((labels[part] == c).sum()) for part in parts]
+        assert all(abs(x - n * share) <= 3 for x, share in zip(sizes, (0.6, 0.2, 0.2), strict=True))
+
+
+def test_the_fractions_and_the_seed_act():
+    labels, groups = torch.zeros(100, dtype=torch.int64), torch.arange(100)
+    assert list(map(len, grouped_split(labels, groups))) == [60, 20, 20]
+    assert list(map(len, grouped_split(labels, groups, (0.1, 0.3)))) == [60, 10, 30]
+    assert list(map(len, grouped_split(labels, groups, (0.25, 0)))) == [75, 25, 0]
+    same, other = (grouped_split(labels, groups, seed=seed) for seed in (0, 1))
+    assert same[0].equal(grouped_split(labels, groups)[0]) and not same[0].equal(other[0])
+
+
+@pytest.mark.parametrize(
+    ("pictures", "places"), [(1, (1, 0, 0)), (2, (1, 1, 0)), (3, (1, 1, 1)), (5, (3, 1, 1))]
+)
+def test_the_smallest_classes_go_to_training_first_then_to_validation(pictures, places):
+    labels = torch.tensor([0] * 50 + [1] * pictures)
+    parts = grouped_split(labels, torch.arange(len(labels)))
+    assert tuple(int((labels[part] == 1).sum()) for part in parts) == places
+
+
+def test_a_large_group_goes_to_training():
+    labels = torch.zeros(30, dtype=torch.int64)
+    groups = torch.tensor([0] * 20 + list(range(1, 11)))
+    train, validation, test = grouped_split(labels, groups, (0.45, 0.45))
+    assert {*range(20)} <= {*train.tolist()} and len(validation) and len(test)
+
+
+@pytest.mark.parametrize("fractions", [(0.6, 0.4), (0, 0), (-0.1, 0.2)])
+def test_impossible_shares_are_refused(fractions):
+    with pytest.raises(ValueError, match="together less than 1"):
+        grouped_split(torch.zeros(9, dtype=torch.int64), torch.arange(9), fractions)
+
+
+def test_a_group_of_two_classes_is_refused():
+    with pytest.raises(
+        ValueError, match="2 images have a copy under another class, first number 1"
+    ):
+        grouped_split(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))

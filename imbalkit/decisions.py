@@ -121,7 +121,8 @@ def mean_cost(labels, decisions, costly: int, miss: float, false_alarm: float) -
 
     labels, decisions: integers (N,). Derived in lesson 12.
     """
-    classes = int(max(to_numpy(labels).max(), to_numpy(decisions).max(), costly)) + 1
+    # At least two: scikit-learn warns of a matrix with one cell.
+    classes = int(max(to_numpy(labels).max(), to_numpy(decisions).max(), costly, 1)) + 1
     cells = confusion(labels, decisions, classes)
     hits = cells[costly, costly]
     misses, alarms = cells[costly].sum() - hits, cells[:, costly].sum() - hits

@@ -44,11 +44,14 @@ def over_seeds(path: str | Path, lesson: str) -> pd.DataFrame:
         return pd.DataFrame({"not measured yet": ["run `make seeds`"]})
     entry = measured[names[0]]
     tables = [pd.DataFrame(**table) for table in entry["seeds"].values()]
-    stacked = pd.concat(tables).groupby(level=0, sort=False)
-    mean, deviation = stacked.mean(), stacked.std()
-    table = mean.map("{:.1f}".format) + " ± " + deviation.map("{:.1f}".format)
+    table = spread(pd.concat(tables).groupby(level=0, sort=False))
     table.columns.name = f"{len(tables)} seeds, {entry['data']}"
     return table
+
+
+def spread(grouped) -> pd.DataFrame:
+    """Mean and deviation of each group of a pandas groupby, as texts such as "37.8 ± 0.4"."""
+    return grouped.mean().map("{:.1f}".format) + " ± " + grouped.std().map("{:.1f}".format)
 
 
 def leaderboard(path: str | Path, ratio: int = 100) -> pd.DataFrame:
@@ -93,9 +96,7 @@ def mean_and_spread(table: pd.DataFrame) -> pd.DataFrame:
     """A `leaderboard` with one row a method: texts such as "75.1 ± 0.4", mean and deviation."""
     figures = table.set_index("method").drop(columns=["seed", "minutes", "published"])
     grouped = figures.groupby(level=0, sort=False)
-    mean, deviation = grouped.mean(), grouped.std()
-    texts = mean.map("{:.1f}".format) + " ± " + deviation.map("{:.1f}".format)
-    texts = texts.where(mean.notna(), "no class").astype(str)
+    texts = spread(grouped).where(grouped.mean().notna(), "no class").astype(str)
     others = table.groupby("method", sort=False)[["minutes", "published"]].mean()
     texts["minutes"] = others["minutes"].map("{:.1f}".format)
     texts["published"] = others["published"].map("{:.1f}".format).replace("nan", "")

@@ -72,3 +72,9 @@ def expect_not_yet(exercise, answer, message: str) -> None:
     feedback = exercise.feedback(*answer)
     assert feedback.outcome is Outcome.NOT_YET, feedback
     assert message in feedback.message, feedback.message
+
+
+def lessons_with_exercises():
+    """The notebooks of all lessons but the first, which has neither exercises nor recipes."""
+    folder = Path(__file__).parents[1] / "notebooks"
+    return sorted(set(folder.glob("[0-9][0-9]_*.ipynb")) - set(folder.glob("00_*.ipynb")))

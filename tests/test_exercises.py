@@ -6,12 +6,12 @@
 import ast
 import importlib
 import re
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+from helpers import lessons_with_exercises
 
 from imbalkit.exercises import base
 from imbalkit.exercises.base import (
@@ -30,9 +30,7 @@ from imbalkit.exercises.base import (
 )
 from tools.solutions import CHECK, find_exercises
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
-# Every lesson but the first has exercises.
-NOTEBOOKS = sorted(set(FOLDER.glob("[0-9][0-9]_*.ipynb")) - set(FOLDER.glob("00_*.ipynb")))
+NOTEBOOKS = lessons_with_exercises()
 
 
 def read(path):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import lessons_with_exercises
 from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.utils.data import DataLoader, Subset
@@ -43,7 +44,7 @@ from imbalkit.training import constant, fit
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 RECIPES = NOTEBOOKS / "recipes.ipynb"
-LESSONS = sorted(set(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")) - set(NOTEBOOKS.glob("00_*.ipynb")))
+LESSONS = lessons_with_exercises()
 SEED = 5
 BEFORE = """
 import sys

@@ -56,7 +56,7 @@ class Bench:
     def __init__(self, lab: Lab, budget: Budget, seed: int):
         self.lab, self.budget, self.seed = lab, budget, seed
         self.counts, self.epochs = lab.counts, budget.epochs
-        self.histories: list[History] = []
+        self.best_epoch = 0  # of the latest training
 
     def net(self):
         """The network that all methods train, with the weights that the seed gives."""
@@ -72,7 +72,7 @@ class Bench:
         """`fit` for the whole budget, with the epoch chosen on the validation images."""
         options = {"val_batches": self.validation(), "show_progress": False} | options
         history = fit(model, batches, epochs or self.epochs, **options)
-        self.histories.append(history)
+        self.best_epoch = history.best_epoch
         return history
 
     def validation(self) -> Batches:
@@ -100,7 +100,7 @@ def run(cell: Cell, train) -> tuple[dict, dict[str, np.ndarray]]:
         rows[name] = {
             "validation": validation["balanced_accuracy"],
             "test": test,
-            "epoch": bench.histories[-1].best_epoch,
+            "epoch": bench.best_epoch,
             **{clock: round(first[clock] + spent[clock], 2) for clock in CLOCKS},
         }
         first = first if rows.keys() > {name} else spent

@@ -163,8 +163,7 @@ def deferred(bench: Bench, share: float, model=None, also=(), late_batches=None,
     options = {"val_batches": bench.validation(), "show_progress": False} | losses
     late_batches = late_batches or batches
     _, late = stages.deferred(model, batches, late_batches, bench.epochs, switch, **options)
-    late.best_epoch += switch
-    bench.histories.append(late)
+    bench.best_epoch = switch + late.best_epoch
     return model
 
 

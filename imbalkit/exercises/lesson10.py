@@ -205,9 +205,7 @@ class Ceiling(Exercise):
         )
         if close(value, 0.7, 0.004):
             return
-        for wrong, message in mistakes:
-            if close(value, wrong, 0.004):
-                raise NotYet(message)
+        recognise(value, mistakes, 0.004)
         raise NotYet(f"Not {value:g}. Take the three kinds of images one by one, then add.")
 
 

@@ -23,7 +23,7 @@ class Budget:
     """What all methods have in common: passes over the training images, and the network's width."""
 
     epochs: int = 15
-    width: int = 32
+    width: int = 16
 
 
 QUICK = Budget(epochs=3, width=4)

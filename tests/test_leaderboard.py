@@ -236,6 +236,6 @@ def test_a_cluster_that_loses_a_worker_gives_the_same(tmp_path, offline):
 
 def test_processes_have_one_thread_each():
     with leaderboard.backend(None):
-        threads = joblib.Parallel(n_jobs=2)(joblib.delayed(os.environ.get)("OMP_NUM_THREADS")
+        threads = joblib.Parallel(n_jobs=2)(joblib.delayed(os.getenv)("OMP_NUM_THREADS")
                                             for _ in range(2))  # fmt: skip
     assert threads == ["1", "1"]

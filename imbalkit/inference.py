@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from imbalkit import models
+from imbalkit.data.batches import scale_and_shift
 from imbalkit.decisions import decide
 from imbalkit.device import memory_format, pick_device
 from imbalkit.files import atomic_path
@@ -63,9 +64,9 @@ class Predictor(nn.Module):
         }
         check_settings(self.settings)
         self.model = model.eval()
-        mean, std = torch.tensor(self.settings["mean"]), torch.tensor(self.settings["std"])
-        self.register_buffer("scale", (1 / (255 * std)).view(3, 1, 1))
-        self.register_buffer("shift", (-mean / std).view(3, 1, 1))
+        scale, shift = scale_and_shift(self.settings["mean"], self.settings["std"])
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
 
     def forward(self, images: Tensor) -> Tensor:
         """Probabilities, float32 (N, C), of images uint8 (N, size, size, 3)."""

@@ -20,9 +20,14 @@ def comparison_row(record: dict, counts) -> dict[str, float]:
 
     record: what `training.evaluate` returns. counts: training images of each class, integers (C,).
     """
-    recall = np.array(record["recall"])[np.argsort(-check_counts(counts), kind="stable")]
+    score = {"balanced accuracy": 100 * record["balanced_accuracy"]}
+    return score | ends(record["recall"], counts)
+
+
+def ends(recall, counts) -> dict[str, float]:
+    """Mean recall in percent of the three most frequent and of the three rarest classes."""
+    recall = np.array(recall)[np.argsort(-check_counts(counts), kind="stable")]
     return {
-        "balanced accuracy": 100 * record["balanced_accuracy"],
         "recall, 3 most frequent": 100 * recall[:3].mean(),
         "recall, 3 rarest": 100 * recall[-3:].mean(),
     }
@@ -60,19 +65,18 @@ def leaderboard(path: str | Path, ratio: int = 100) -> pd.DataFrame:
     path: the file that ``python -m benchmarks.leaderboard`` writes. ratio: of the long tail.
 
     Columns: method, seed; in percent balanced accuracy, recall of the classes with many, medium
-    and few images (NaN where there is none), macro-F1, calibration error; minutes of a processor
-    core; published, the paper's accuracy in percent or NaN. Raises ValueError for a ratio that was
-    not measured.
+    and few images (NaN where there is none), macro-F1, calibration error, recall of the three most
+    frequent classes and of the three rarest; minutes of a processor core; published, the paper's
+    accuracy in percent or NaN. Raises ValueError for a ratio that was not measured.
     """
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     ratios = content["ratios"]
     if str(ratio) not in ratios:
         raise ValueError(f"{path} has no ratio {ratio}; use one of {', '.join(ratios)}.")
-    published_ratios = [100, 50, 10]
-    rows = []
+    counts, rows = ratios[str(ratio)]["counts"], []
     for method, entry in ratios[str(ratio)]["rows"].items():
         figures = entry["figures"]
-        published = content["published"].get(method, [None] * 3)
+        published = content["published"].get(method, {}).get(str(ratio))
         for i, seed in enumerate(entry["seeds"]):
             percent = {
                 name.replace("_", " "): 100 * figures[name][i]
@@ -83,8 +87,8 @@ def leaderboard(path: str | Path, ratio: int = 100) -> pd.DataFrame:
             rows.append(
                 {"method": method, "seed": seed}
                 | percent
-                | {"minutes": figures["processor_seconds"][i] / 60}
-                | {"published": published[published_ratios.index(ratio)]}
+                | ends(figures["recall"][i], counts)
+                | {"minutes": figures["processor_seconds"][i] / 60, "published": published}
             )
     table = pd.DataFrame(rows).astype({"published": float})
     best = table.groupby("method")["balanced accuracy"].transform("mean")

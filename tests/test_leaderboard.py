@@ -125,6 +125,17 @@ def test_summary_keeps_every_seed_in_order():
     json.dumps(result)
 
 
+def test_published_figures_are_found_by_the_name_of_the_ratio():
+    published = summary.summarise([record("a", 0, 0.5)], {"a": None})["published"]
+    assert published["late weights (DRW)"] == {
+        "100": 74.64, "50": 79.35, "10": None, "source": "Zhang et al. 2021",
+    }  # fmt: skip
+    assert all(one.keys() == {"100", "50", "10", "source"} for one in published.values())
+    for one in published.values():  # the less imbalanced, the better: none stands in a wrong place
+        figures = [one[ratio] for ratio in ("100", "50", "10") if one[ratio] is not None]
+        assert figures == sorted(figures) and len(one["source"]) > 5
+
+
 def test_cells_of_other_images_are_not_mixed():
     with pytest.raises(ValueError, match="different images"):
         summary.summarise([record("a", 0, 0.5), record("b", 0, 0.5, manifest="other")], {})

@@ -47,12 +47,17 @@ def measured(tmp_path):
         names = ["many", "medium", "macro_f1", "calibration_error"]
         figures = {"balanced_accuracy": accuracy, **{name: [0.5, 0.7] for name in names}}
         figures |= {"few": [None, None], "processor_seconds": [60, 120]}
+        figures |= {"recall": [[0.3, 0.6, 0.9, 0.1], [0.5, 0.6, 0.9, 0.1]]}
         return {"seeds": [0, 1], "figures": figures | others}
 
     rows = {"weak": row([0.3, 0.4]), "strong": row([0.6, 0.8])}
     content = {
-        "ratios": {"100": {"rows": rows}, "10": {"rows": rows}},
-        "published": {"weak": [70.5, None, 86.0, "somebody 2020"]},
+        "ratios": {
+            "10": {"counts": [10, 40, 30, 100], "rows": rows},
+            "100": {"counts": [1, 40, 30, 100], "rows": rows},
+            "50": {"counts": [2, 40, 30, 100], "rows": rows},
+        },
+        "published": {"weak": {"100": 70.5, "50": None, "10": 86.0, "source": "somebody 2020"}},
     }
     path = tmp_path / "leaderboard.json"
     path.write_text(json.dumps(content))
@@ -66,8 +71,17 @@ def test_leaderboard_has_a_row_a_seed_and_the_best_first(measured):
     assert table["minutes"].tolist() == [1, 2, 1, 2]
     assert table["few"].isna().all() and table["published"].tolist()[2:] == [70.5, 70.5]
     assert leaderboard(measured, 10)["published"].tolist()[2:] == [86.0, 86.0]
-    with pytest.raises(ValueError, match="no ratio 20; use one of 100, 10"):
+    assert leaderboard(measured, 50)["published"].isna().all()
+    with pytest.raises(ValueError, match="no ratio 20; use one of 10, 100, 50"):
         leaderboard(measured, 20)
+
+
+def test_leaderboard_has_the_recall_of_both_ends_by_count_and_not_by_position(measured):
+    first = leaderboard(measured).loc[lambda t: t["seed"] == 0].iloc[0]
+    assert first["recall, 3 most frequent"] == pytest.approx(100 * (0.1 + 0.6 + 0.9) / 3)
+    assert first["recall, 3 rarest"] == pytest.approx(100 * (0.3 + 0.6 + 0.9) / 3)
+    texts = mean_and_spread(leaderboard(measured))
+    assert texts.loc["weak", "recall, 3 rarest"] == "63.3 ± 4.7"
 
 
 def test_leaderboard_over_seeds_as_text(measured):

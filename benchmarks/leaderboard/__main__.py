@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1, 2)
 # Each of the seeds, and two more, for an ensemble of one method.
 ENSEMBLE_SEEDS = {0: (0, 3, 4), 1: (1, 5, 6), 2: (2, 7, 8)}
-RATIO, OTHER_RATIOS = 100, (10, 50)
+RATIO, OTHER_RATIOS = 100, (50, 10)
 
 
 def train(cell: Cell) -> tuple[Cell, dict, dict[str, np.ndarray]]:

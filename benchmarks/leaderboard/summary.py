@@ -27,6 +27,7 @@ PUBLISHED = {
     "rotation start": (76.53, 80.40, 88.43, "Yang and Xu 2020, with balancing"),
 }
 COLUMNS = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "calibration_error")
+PUBLISHED_KEYS = ("100", "50", "10", "source")  # the ratios, by name, as in the rest of the file
 SAME = ("epochs", "width", "data", "device", "versions")
 
 
@@ -81,7 +82,10 @@ def summarise(records: list[dict], settings: dict) -> dict:
         "dates": sorted({record["date"] for record in records}),
         "settings": settings,
         "ratios": ratios,
-        "published": {name: list(values) for name, values in PUBLISHED.items()},
+        "published": {
+            name: dict(zip(PUBLISHED_KEYS, values, strict=True))
+            for name, values in PUBLISHED.items()
+        },
     }
 
 

@@ -52,12 +52,7 @@ class Batches:
         self.shuffle = shuffle
         self.sampler = sampler
         self.augment = tuple(augment)
-        # (x / 255 - mean) / std in one multiplication and one addition.
-        mean, std = torch.tensor(list(mean)), torch.tensor(list(std))
-        if not (std > 0).all():
-            raise ValueError(f"std is {std.tolist()}; every channel needs a positive number.")
-        self.scale = (1 / (255 * std)).view(1, 3, 1, 1).to(self.device)
-        self.shift = (-mean / std).view(1, 3, 1, 1).to(self.device)
+        self.scale, self.shift = (x.to(self.device) for x in scale_and_shift(mean, std))
 
     def __len__(self) -> int:
         images = len(self.labels) if self.sampler is None else len(self.sampler)
@@ -88,6 +83,17 @@ class Batches:
         if self.shuffle:
             return torch.randperm(len(self.labels), generator=generator, device=self.device)
         return torch.arange(len(self.labels), device=self.device)
+
+
+def scale_and_shift(mean: Iterable[float], std: Iterable[float]) -> tuple[Tensor, Tensor]:
+    """Normalisation as one multiplication and one addition: scale and shift, float32 (3, 1, 1).
+
+    With them ``images * scale + shift`` is ``(images / 255 - mean) / std`` for images (N, 3, H, W).
+    """
+    mean, std = torch.tensor(list(mean)), torch.tensor(list(std))
+    if not (std > 0).all():
+        raise ValueError(f"std is {std.tolist()}; every channel needs a positive number.")
+    return (1 / (255 * std)).view(3, 1, 1), (-mean / std).view(3, 1, 1)
 
 
 def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:

@@ -105,7 +105,8 @@ class Diagnosis:
 
     def _headline(self) -> str:
         if self.healthy:
-            more = f", {len(self.findings)} things to know" if self.findings else ""
+            known = len(self.findings)
+            more = f", {known} thing{'s' * (known > 1)} to know" if known else ""
             return f"Diagnosis: healthy{more}"
         return "Diagnosis: " + ", then ".join(self.causes)
 

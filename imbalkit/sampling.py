@@ -83,8 +83,8 @@ class ProgressiveSampler(Sampler[int]):
     """Start with the images as they are and end class-balanced, a little more each epoch.
 
     In epoch t = 0 .. T-1 the share of class c is (1 - s) n_c / N + s / C with s = t / (T - 1).
-    Each pass counts as an epoch; set `epoch` where a training resumes. After T epochs the
-    shares stay balanced.
+    Each pass counts as an epoch; `fit` sets it, also where a training resumes. After T epochs
+    the shares stay balanced.
 
     labels: class of each image, integers (N,).
     epochs: T, the passes over which the mix changes.
@@ -97,6 +97,10 @@ class ProgressiveSampler(Sampler[int]):
             raise ValueError(f"epochs is {epochs}; a mix that changes needs at least 2.")
         self.labels = as_labels(labels)
         self.epochs, self.epoch, self.generator = epochs, 0, generator
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make `epoch`, from 0, the coming one."""
+        self.epoch = epoch
 
     def shares(self) -> Tensor:
         """The share of each class in the coming epoch: float64 (C,)."""

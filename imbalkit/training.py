@@ -132,7 +132,7 @@ def fit(
     """Train `model` in place and return its History.
 
     train_batches: any iterable with a length that yields ``(images, targets)`` anew on each pass:
-        `Batches`, a DataLoader, a list.
+        `Batches`, a DataLoader, a list. If its `sampler` has `set_epoch`, it is told the epoch.
     model: gives logits (N, C), or in training mode a tuple that starts with them.
     loss_fn: ``(logits float32 (N, C), targets) -> scalar``; it gets the tuple where there is one.
     schedule: maps the share of training done, 0..1, to a factor on the learning rate; it is asked
@@ -177,6 +177,7 @@ def fit(
                 break
             tally = Tally()
             model.train()
+            tell_epoch(train_batches, epoch - 1)
             for images, targets in train_batches:
                 loss, logits, targets = train_step(
                     model, loss_fn, optimizer, images, targets, device
@@ -207,6 +208,16 @@ def fit(
             model.load_state_dict(best_weights)
         progress.finish(history if history.train else None)
     return history
+
+
+def tell_epoch(batches: Iterable, epoch: int) -> None:
+    """Tell a sampler that changes with the epochs which one comes, from 0, as torch's own expect.
+
+    Its own count would be wrong in a resumed training, and after somebody else looked at batches.
+    """
+    set_epoch = getattr(getattr(batches, "sampler", None), "set_epoch", None)
+    if set_epoch is not None:
+        set_epoch(epoch)
 
 
 def train_step(model, loss_fn, optimizer, images, targets, device):

@@ -319,7 +319,7 @@ def test_a_resumed_progressive_mix_goes_on_where_it_stopped():
     state = torch.get_rng_state()
     expected = [list(whole), list(whole)]
     resumed = ProgressiveSampler(labels, 5)
-    resumed.epoch = 3
+    resumed.set_epoch(3)
     torch.set_rng_state(state)
     assert [list(resumed), list(resumed)] == expected and resumed.epoch == whole.epoch == 5
 

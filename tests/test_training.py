@@ -9,6 +9,7 @@ from imbalkit import metrics, training
 from imbalkit.data import Batches, RandomCrop, RandomFlip
 from imbalkit.losses import WeightedCrossEntropy
 from imbalkit.models import small_net
+from imbalkit.sampling import ProgressiveSampler
 from imbalkit.training import (
     NonFiniteLossError,
     constant,
@@ -147,6 +148,26 @@ def test_a_resumed_training_goes_on_bit_for_bit(tiny_set, tmp_path):
     assert_same_weights(model.state_dict(), whole.state_dict())
     assert history.train == expected.train and history.validation == expected.validation
     assert history.shares.equal(expected.shares)
+
+
+def test_a_mix_that_changes_with_the_epochs_is_resumed_too(tiny_set, tmp_path):
+    def train(epochs, looked_at=False, **options):
+        torch.manual_seed(3)
+        sampler = ProgressiveSampler(tiny_set.labels, 4)
+        batches = batches_of(tiny_set, shuffle=False, sampler=sampler)
+        if looked_at:
+            next(iter(batches))
+            torch.manual_seed(3)
+        model = small_model()
+        # Only the number of batches matters here: a constant rate is the same for any length.
+        fit(model, batches, epochs, schedule=constant, device=CPU, show_progress=False, **options)
+        return model.state_dict()
+
+    file = tmp_path / "run.pt"
+    whole = train(4)
+    train(2, checkpoint=file)
+    assert_same_weights(train(4, checkpoint=file, resume=True), whole)
+    assert_same_weights(train(4, looked_at=True), whole)
 
 
 def test_resuming_a_finished_training_changes_nothing(tiny_set, tmp_path):

@@ -38,6 +38,7 @@ from imbalkit.augmentation import Mixup, PasteRare, PerClass, Remix
 from imbalkit.data import ImageSet, channel_statistics, find_duplicates, label_conflicts
 from imbalkit.decisions import cost_threshold, decide, fit_temperature
 from imbalkit.diagnose import CollapseMonitor
+from imbalkit.ensembles import Ensemble, disagreement
 from imbalkit.inference import Predictor
 from imbalkit.models import Classifier
 from imbalkit.training import constant, fit
@@ -156,7 +157,7 @@ def test_each_is_there():
         Classifier re-training; Class scales; Tau-normalisation; Difficulty head; Rotation head;
         Mixup and Remix; Pasting rare images; LDAM; Another mix of classes; Rotation pretraining;
         Contrastive pretraining; Copies and a grouped split; Calibration and a cost threshold;
-        One file for use; A complete training script"""
+        One file for use; Combination; Ensemble of trained models; A complete training script"""
     assert {" ".join(name.split()) for name in wanted.split(";")} == set(ALL)
 
 
@@ -822,6 +823,72 @@ except ValueError as error:
         want = ours((255 * images).permute(0, 2, 3, 1)).max(1)
     assert names == [classes[c] for c in want.indices]
     np.testing.assert_allclose(probabilities, want.values, rtol=1e-4)
+
+
+@executed
+def test_combination(project):
+    got = run("Combination", "model.state_dict()", edit=("0.2, 10", "0.2, 2"))
+    model, loader = project.make_model(), DataLoader(project.train_set, 64, shuffle=True)
+    beta = torch.distributions.Beta(0.2, 0.2)
+
+    def mixed_with_the_same_draws(images, labels):
+        partner, share = torch.randperm(len(images)), beta.sample((len(images),))[:, None]
+        soft = F.one_hot(labels, 10).float()
+        pixels = torch.lerp(images[partner], images, share[:, :, None, None])
+        return pixels, torch.lerp(soft[partner], soft, share)
+
+    fit(
+        model,
+        Changed(loader, mixed_with_the_same_draws),
+        2,
+        loss_fn=losses.LogitAdjustedLoss(counts_of(project)),
+        optimizer=momentum(model.parameters()),
+        schedule=cosine(2 * len(loader)),
+        show_progress=False,
+    )
+    assert_same_weights(got, model)
+
+
+@executed
+def test_mixing_of_the_combination(project):
+    images, labels = torch.rand(64, 3, 16, 16), torch.arange(64) % 10
+    after = f"""
+data = torch.load({str(saved({"x": images, "y": labels}))!r})
+torch.manual_seed(3)
+mixed, soft = mixup(data["x"], data["y"])
+torch.manual_seed(3)
+partner, share = torch.randperm(64), beta.sample((64,))
+scores = torch.randn(64, 10)
+loss = F.cross_entropy(scores + log_prior, soft)
+"""
+    edit = ("alpha, epochs = 0.2, 10", "alpha, epochs = 0.2, 1")
+    result = "(mixed, soft, partner, share, scores, loss)"
+    mixed, soft, partner, share, scores, loss = run("Combination", result, after=after, edit=edit)
+    own = Mixup(10, alpha=0.2).label_share(share, labels, labels[partner])
+    torch.testing.assert_close(
+        mixed, own.view(-1, 1, 1, 1) * images + (1 - own).view(-1, 1, 1, 1) * images[partner]
+    )
+    eye = torch.eye(10)
+    torch.testing.assert_close(
+        soft, own[:, None] * eye[labels] + (1 - own)[:, None] * eye[labels[partner]]
+    )
+    assert 0.05 < share.std() and (soft.sum(1) - 1).abs().max() < 1e-5
+    package = losses.LogitAdjustedLoss(counts_of(project))
+    torch.testing.assert_close(loss, package(scores, soft))
+
+
+@executed
+def test_ensemble_of_trained_models(project):
+    result = "(logits, alone, differ, [m.state_dict() for m in ensemble.members])"
+    logits, alone, differ, weights_of = run("Ensemble of trained models", result)
+    members = [project.make_model() for _ in weights_of]
+    for member, state in zip(members, weights_of, strict=True):
+        member.load_state_dict(state)
+    images = torch.stack([x for x, _ in project.test_set])
+    with torch.inference_mode():
+        ours = Ensemble(members).eval()(images)
+    torch.testing.assert_close(logits, ours, rtol=1e-4, atol=1e-4)
+    assert differ == pytest.approx(disagreement(alone), abs=1e-6) and differ > 0
 
 
 @executed

@@ -1,0 +1,70 @@
+"""Several models that answer together. Derived in lesson 11."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+
+class Ensemble(nn.Module):
+    """Answers with the mean of its members' probabilities.
+
+    The output is the logarithm of that mean, floats (N, C): logits like those of any model, so
+    that `training.predict`, `metrics.report` and `inference.save` take an ensemble as they take
+    one network. Their softmax gives the mean back.
+
+    members: trained models that give logits (N, C), all for the same classes in the same order and
+        for images normalised alike. They are held, not copied. A member that expects another prior
+        than the rest has to be adjusted first (`priors`, lesson 09).
+
+    For use and not for training: each member is trained by itself. Raises ValueError for no member,
+    and for members whose logits differ in shape.
+
+    Lakshminarayanan et al. 2017, "Simple and scalable predictive uncertainty estimation using deep
+    ensembles". Derived in lesson 11.
+    """
+
+    def __init__(self, members: Iterable[nn.Module]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        if not self.members:
+            raise ValueError("an ensemble needs members; give at least one trained model.")
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = [member(images).float() for member in self.members]
+        check_same_shape(logits)
+        # The logarithm of a sum of exponentials: finite also where every probability rounds to 0.
+        total = torch.stack([member.log_softmax(1) for member in logits]).logsumexp(0)
+        return total - math.log(len(logits))
+
+
+def disagreement(logits: Sequence[Tensor]) -> float:
+    """The share of images to which two members give different classes, the mean over all pairs.
+
+    logits: two or more tensors (N, C), one a member, for the same images.
+
+    Raises ValueError for fewer than two, and for different shapes. Derived in lesson 11.
+    """
+    if len(logits) < 2:
+        raise ValueError(
+            f"disagreement got the logits of {len(logits)} member; give those of two or more."
+        )
+    check_same_shape(logits)
+    predicted = [member.argmax(1) for member in logits]
+    pairs = [(a != b).double().mean() for a, b in combinations(predicted, 2)]
+    return float(torch.stack(pairs).mean())
+
+
+def check_same_shape(logits: Sequence[Tensor]) -> None:
+    """Raise ValueError unless all members give logits of one shape."""
+    shapes = {tuple(member.shape) for member in logits}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"the members' logits have the shapes {sorted(shapes)}; all must know the same classes "
+            "and see the same images."
+        )
+
+
+__all__ = ["Ensemble", "disagreement"]

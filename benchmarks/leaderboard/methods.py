@@ -258,11 +258,11 @@ def combination(bench: Bench, name: str):
     also = augment(bench)
     if late:
         batches = bench.batches(sampling.weighted_sampler(bench.lab.train.labels), also)
-        yield "best combination", deferred(bench, 0.8, also=also, late_batches=batches)
+        yield "correction and augmentation", deferred(bench, 0.8, also=also, late_batches=batches)
         return
     model = bench.net()
     bench.fit(model, bench.batches(also=also), loss_fn=make_loss(bench.counts))
-    yield "best combination", model
+    yield "correction and augmentation", model
 
 
 METHODS = {

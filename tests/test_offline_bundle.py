@@ -320,14 +320,16 @@ def test_the_check_runs_with_a_python_that_is_too_old():
 @pytest.mark.timeout(600)
 def test_pip_collects_what_the_constraints_name(project, maker, checker, tmp_path, capfd):
     stick = tmp_path / "stick"
+    stick.mkdir()
+    write_wheel(stick / "wheels", "standin-torch", "1.0+cpu")  # somebody prefers this one
     assert maker.main([str(stick)]) == 0
     names = {p.name.split("-py3")[0] for p in (stick / "wheels").iterdir()}
-    assert names == {"standin_build-1.0", "standin_torch-1.0", "standin_lab-1.0"}
+    assert names == {"standin_build-1.0", "standin_torch-1.0+cpu", "standin_lab-1.0"}
     checker.check(stick, project)
     assert "3 wheels" in capfd.readouterr().out
 
     # A cut wheel is fetched again, one that nothing needs is removed, nothing else is fetched.
-    (stick / "wheels" / "standin_torch-1.0-py3-none-any.whl").write_bytes(b"PK cut")
+    (stick / "wheels" / "standin_lab-1.0-py3-none-any.whl").write_bytes(b"PK cut")
     write_wheel(stick / "wheels", "standin-old", "1.0")
     assert maker.main([str(stick)]) == 0
     assert {p.name.split("-py3")[0] for p in (stick / "wheels").iterdir()} == names

@@ -8,12 +8,19 @@ CELL_TIMEOUT := 300
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS)
 # A machine without a network still gets the course; nothing then waits for the download again.
-GET_DATA = $(BIN)/python data_scripts/fetch_data.py || { export IMBALKIT_OFFLINE=1; echo \
-	"The lessons will use the embedded set instead: digits on photographs, no download."; }
+GET_DATA = $(BIN)/python data_scripts/fetch_data.py $(DATA_SOURCE) || { \
+	export IMBALKIT_OFFLINE=1; echo "The lessons will use the embedded set instead: digits on photographs, no download."; }
+# `make learn OFFLINE=FOLDER` takes packages and data from an offline bundle, and needs no network.
+OFFLINE ?=
+ifneq ($(strip $(OFFLINE)),)
+PACKAGE_SOURCE = --no-index --find-links "$(OFFLINE)/wheels"
+DATA_SOURCE = --from "$(OFFLINE)/data"
+CHECK_BUNDLE = $(PYTHON) data_scripts/check_offline_bundle.py "$(OFFLINE)"
+endif
 # `make notebooks NOTEBOOKS=notebooks/01_*.ipynb` executes only those named.
 NOTEBOOKS ?=
 
-.PHONY: help learn course test notebooks solutions seeds benchmark faults data lint clean
+.PHONY: help learn course check test notebooks solutions seeds benchmark faults data lint clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -24,6 +31,11 @@ learn: .venv/learn.stamp ## set up, get the data, open the first lesson in Jupyt
 
 course: .venv/learn.stamp ## the same without a screen: execute every lesson into build/course
 	@$(GET_DATA); $(BIN)/python tools/run_notebooks.py --output build/course
+
+# It installs nothing, so that it can also say what an installation would lack.
+check: ## what this computer lacks for the lessons; exit code 1 if they cannot run
+	@if [ -x $(BIN)/python ]; then python=$(BIN)/python; else python=$(PYTHON); fi; \
+	$$python tools/check_setup.py
 
 # The notebooks are tested as they are committed, with a cell behind each blank of an exercise that
 # asserts its solution.
@@ -67,8 +79,9 @@ clean: ## remove what these commands made here: .venv, build, caches (the data s
 	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(v < (3, 11) and ( \
 		'imbalkit needs Python 3.11 or newer, and $(PYTHON) is %d.%d: ' \
 		'name a newer one, as in make PYTHON=python3.12 learn' % v[:2]) or 0)"
+	@$(CHECK_BUNDLE)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt -e ".[learn]"
+	$(BIN)/python -m pip install $(PACKAGE_SOURCE) -c constraints.txt -e ".[learn]"
 	@touch $@
 
 .venv/test.stamp: .venv/learn.stamp

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from imbalkit.data.download import CIFAR, DownloadError, fetch_cifar
+from imbalkit.data.download import CIFAR, DownloadError, copy_cifar, fetch_cifar
 from imbalkit.data.sources import data_folders
 
 
@@ -21,14 +21,26 @@ def main(argv: list[str] | None = None) -> int:
         metavar="FOLDER",
         help="where to put it; default: IMBALKIT_DATA if set, else the user's cache",
     )
-    parser.add_argument(
+    origin = parser.add_mutually_exclusive_group()
+    origin.add_argument(
+        "--from",
+        type=Path,
+        dest="source",
+        metavar="FOLDER",
+        help="copy it from this folder, such as the data of an offline bundle; no network",
+    )
+    origin.add_argument(
         "--url",
         metavar="ADDRESS",
         help="where to get the official archive, for a mirror; file:///... for a local copy",
     )
     wanted = parser.parse_args(argv)
     try:
-        folder = fetch_cifar(wanted.name, wanted.root or data_folders()[0], wanted.url)
+        root = wanted.root or data_folders()[0]
+        if wanted.source:
+            folder = copy_cifar(wanted.name, wanted.source, root)
+        else:
+            folder = fetch_cifar(wanted.name, root, wanted.url)
     except (DownloadError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -109,6 +109,22 @@ def test_fetch_to_a_place_that_cannot_be_written(archive, tmp_path, capsys):
     error_of(capsys, "cannot be written", "choose a folder")
 
 
+def test_fetch_from_a_folder(cifar10, tmp_path):
+    target = tmp_path / "copy" / cifar10.name
+    assert run("fetch_data", "--from", tmp_path / "data", "--root", tmp_path / "copy") == 0
+    (target / "test_batch").write_bytes(b"damaged")
+    assert run("fetch_data", "--from", tmp_path / "data", "--root", tmp_path / "copy") == 0
+    for file in cifar10.iterdir():
+        assert (target / file.name).read_bytes() == file.read_bytes()
+
+
+def test_fetch_from_a_damaged_folder(cifar10, tmp_path, capsys):
+    (cifar10 / "data_batch_3").write_bytes(b"damaged")
+    assert run("fetch_data", "--from", tmp_path / "data", "--root", tmp_path / "copy") == 1
+    error_of(capsys, "data_batch_3", "absent or altered", "copy the official files")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_an_interrupted_fetch(archive, tmp_path, capsys, monkeypatch):
     fetch_data = script("fetch_data")
 

@@ -20,7 +20,8 @@ import imbalkit
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/teaching.md"]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CELL_TIMEOUT = 300
 
 
@@ -110,13 +111,63 @@ def test_readme_names_every_make_command_but_help():
 def test_links_to_files_resolve(name):
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(name))
     local = [t for t in targets if not re.match(r"https?:|mailto:", t)]
-    assert [t for t in local if not (ROOT / t).exists()] == []
+    assert [t for t in local if not ((ROOT / name).parent / t).exists()] == []
 
 
-def test_lesson_table_of_the_readme_is_up_to_date():
+def test_lesson_tables_of_the_documents_are_up_to_date():
     command = [sys.executable, "tools/run_notebooks.py", "--check-readme"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+# --- public CI
+
+
+def workflow(name):
+    return yaml.safe_load(read(f".github/workflows/{name}.yml"))
+
+
+def steps(content):
+    return [step for job in content["jobs"].values() for step in job["steps"]]
+
+
+def test_public_ci_tries_the_oldest_and_the_newest_releases():
+    matrix = workflow("tests")["jobs"]["quick"]["strategy"]["matrix"]
+    assert {name.split("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}
+    entries = {entry["releases"]: entry for entry in matrix["include"]}
+    assert set(entries) == set(matrix["releases"]) == {"oldest", "newest"}
+    assert f">={entries['oldest']['python']}" == PROJECT["requires-python"]
+    ranges = {r.name: r.specifier for r in requirements()}
+    for pinned in map(Requirement, entries["oldest"]["torch"].split()):
+        (oldest,) = [s.version for s in ranges[pinned.name] if s.operator == ">="]
+        assert str(pinned.specifier) == f"=={oldest}.*"
+    assert set(entries["newest"]["torch"].split()) == {"torch", "torchvision"}
+    newest = entries["newest"]["python"]
+    python = next(Requirement(d) for d in ENVIRONMENT["dependencies"][:-1] if "python" in d)
+    following = f"3.{int(newest.split('.')[1]) + 1}"
+    assert newest in python.specifier and following not in python.specifier
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_workflows_are_careful(path):
+    content = workflow(path.stem)
+    assert content["permissions"] == {"contents": "read"}
+    assert content["concurrency"]["cancel-in-progress"] is True
+    assert all(job["timeout-minutes"] <= 150 for job in content["jobs"].values())
+    actions = [step["uses"] for step in steps(content) if "uses" in step]
+    assert actions and all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in actions)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_commands_of_the_workflows_exist(path):
+    commands = "\n".join(step.get("run", "") for step in steps(workflow(path.stem)))
+    targets = re.findall(r"\bmake ([a-z]+)", commands)
+    modules = re.findall(r"python -m (\w+)", commands)
+    assert targets or modules
+    assert set(targets) - make_targets() <= {"site"}  # the step asks whether it is there
+    assert set(modules) <= {"pip", *(r.name for r in requirements())}
+    for extra in re.findall(r"\.\[(\w+)\]", commands):
+        assert extra in PROJECT["optional-dependencies"]
 
 
 # --- notebooks

@@ -2,7 +2,8 @@
 
 python tools/run_notebooks.py --output build/course           copies, the lessons stay as they are
 python tools/run_notebooks.py --in-place --timings notebooks/timings.json [NOTEBOOK ...]
-python tools/run_notebooks.py --write-readme                  the lesson table from those timings
+python tools/run_notebooks.py --write-readme                  from those timings, the tables of the
+                                                              README and the teaching guide
 python tools/run_notebooks.py --output build/seed1 --seed 1   do the claims hold for another seed?
 python tools/run_notebooks.py --seeds notebooks/seeds.json    for seeds 0, 1, 2; and keep the tables
 
@@ -28,8 +29,10 @@ from imbalkit.profiles import current_profile
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
-START, END = "<!-- lessons:start -->", "<!-- lessons:end -->"
+GUIDE = ROOT / "docs" / "teaching.md"
 SEEDS = [0, 1, 2]
+READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
+EXERCISE = re.compile(r"^\*\*\d\. [^*]*\((\d+) minutes\)", re.MULTILINE)
 COMPARISON = re.compile(r"^comparison\b.* = ", re.MULTILINE)
 # Run after the last cell of a lesson. Four digits: more would only differ between machines.
 READ_COMPARISON = """
@@ -176,9 +179,31 @@ def lessons_table() -> str:
     return "\n".join(lines)
 
 
-def readme_with_table(text: str) -> str:
-    before, after = text.split(START)[0], text.split(END)[1]
-    return f"{before}{START}\n{lessons_table()}\n{END}{after}"
+def teaching_table() -> str:
+    """The lessons' minutes for a teacher: measured to run, and as the lessons state them."""
+    timings = read_timings(NOTEBOOKS / "timings.json")
+    lines = [
+        "| lesson | to run (measured) | to read and try (estimate) | exercises (estimate) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        title = text.splitlines()[0].lstrip("# ")
+        to_run = f"{timings[path.name]['seconds'] / 60:.1f}" if path.name in timings else "-"
+        to_read = READING.search(text)
+        exercises = [int(minutes) for minutes in EXERCISE.findall(text)]
+        row = [f"[{title}](../notebooks/{path.name})", to_run, to_read[1] if to_read else "-"]
+        row.append(f"{sum(exercises)} ({len(exercises)} exercises)" if exercises else "none")
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def with_table(text: str, name: str, table: str) -> str:
+    """The text of a document with `table` between the two comments that have its name."""
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, after = text.split(start)[0], text.split(end)[1]
+    return f"{before}{start}\n{table}\n{end}{after}"
 
 
 def main() -> int:
@@ -191,8 +216,8 @@ def main() -> int:
     action.add_argument("--output", type=Path, metavar="DIR", help="save in this folder")
     action.add_argument("--seeds", type=Path, metavar="FILE", help="tables of three seeds")
     action.add_argument("--lessons-table", action="store_true", help="print the lesson table")
-    action.add_argument("--check-readme", action="store_true", help="is the README's table true?")
-    action.add_argument("--write-readme", action="store_true", help="bring it up to date")
+    action.add_argument("--check-readme", action="store_true", help="are those tables true?")
+    action.add_argument("--write-readme", action="store_true", help="bring them up to date")
     parser.add_argument("--timings", type=Path, metavar="FILE", help="note the timings here")
     parser.add_argument("--seed", type=int, default=0, help="with --output: seed torch with this")
     parser.add_argument("--cell-timeout", type=int, default=600, metavar="SECONDS")
@@ -202,13 +227,15 @@ def main() -> int:
     if args.lessons_table:
         print(lessons_table())
     elif args.check_readme or args.write_readme:
-        old = README.read_text(encoding="utf-8")
-        new = readme_with_table(old)
-        if args.write_readme:
-            write_text(README, new)
-        elif new != old:
-            print("The README's lesson table is out of date: run `make notebooks`.")
-            return 1
+        tables = (README, "lessons", lessons_table()), (GUIDE, "teaching", teaching_table())
+        for document, name, table in tables:
+            old = document.read_text(encoding="utf-8")
+            new = with_table(old, name, table)
+            if args.write_readme:
+                write_text(document, new)
+            elif new != old:
+                print(f"The lesson table of {document.name} is out of date: run `make notebooks`.")
+                return 1
     else:
         paths = args.notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
         try:

@@ -108,6 +108,30 @@ def fetch_cifar(
     return target
 
 
+def copy_cifar(name: str, source: str | os.PathLike, root: str | os.PathLike) -> Path:
+    """Like `fetch_cifar`, from the folder `source` that has CIFAR in its official layout.
+
+    Raises DownloadError, and ValueError for an unknown name.
+    """
+    if name not in CIFAR:
+        raise ValueError(f"'{name}' cannot be copied; choose one of {', '.join(CIFAR)}.")
+    folder, files = CIFAR[name].base_folder, official_files(name)
+    target = Path(root) / folder
+    try:
+        absent = damaged_files(target, files)
+        if damaged := damaged_files(Path(source) / folder, {file: files[file] for file in absent}):
+            raise DownloadError(
+                f"{Path(source) / folder}: {', '.join(damaged)} is absent or altered; copy the "
+                "official files there again."
+            )
+        for file in absent:
+            with atomic_path(target / file) as partial:
+                shutil.copyfile(Path(source) / folder / file, partial)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    return target
+
+
 def official_files(name: str) -> dict[str, str]:
     """File name -> MD5 of every file of "cifar10" or "cifar100" that torchvision reads."""
     dataset = CIFAR[name]

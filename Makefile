@@ -49,7 +49,7 @@ test: lint ## all tests: ruff, the quick tests, faults, recipes, then every note
 
 notebooks: .venv/learn.stamp ## execute the lessons in place, note their timings in the README
 	$(BIN)/python tools/run_notebooks.py --in-place --timings notebooks/timings.json $(NOTEBOOKS)
-	$(BIN)/python tools/run_notebooks.py --write-readme
+	$(BIN)/python tools/write_tables.py
 
 solutions: .venv/learn.stamp ## copies of the lessons with their exercises solved, for teachers
 	$(BIN)/python tools/solutions.py --output build/solutions

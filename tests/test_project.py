@@ -115,7 +115,7 @@ def test_links_to_files_resolve(name):
 
 
 def test_lesson_tables_of_the_documents_are_up_to_date():
-    command = [sys.executable, "tools/run_notebooks.py", "--check-readme"]
+    command = [sys.executable, "tools/write_tables.py", "--check"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert result.returncode == 0, result.stdout + result.stderr
 

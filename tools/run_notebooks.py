@@ -2,8 +2,6 @@
 
 python tools/run_notebooks.py --output build/course           copies, the lessons stay as they are
 python tools/run_notebooks.py --in-place --timings notebooks/timings.json [NOTEBOOK ...]
-python tools/run_notebooks.py --write-readme                  from those timings, the tables of the
-                                                              README and the teaching guide
 python tools/run_notebooks.py --output build/seed1 --seed 1   do the claims hold for another seed?
 python tools/run_notebooks.py --seeds notebooks/seeds.json    for seeds 0, 1, 2; and keep the tables
 
@@ -28,11 +26,7 @@ from imbalkit.profiles import current_profile
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-README = ROOT / "README.md"
-GUIDE = ROOT / "docs" / "teaching.md"
 SEEDS = [0, 1, 2]
-READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
-EXERCISE = re.compile(r"^\*\*\d\. [^*]*\((\d+) minutes\)", re.MULTILINE)
 COMPARISON = re.compile(r"^comparison\b.* = ", re.MULTILINE)
 # Run after the last cell of a lesson. Four digits: more would only differ between machines.
 READ_COMPARISON = """
@@ -160,52 +154,6 @@ def repeat(path: Path, results: Path, cell_timeout: int, seeds: list[int]) -> No
         write_text(results, json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
 
 
-def lessons_table() -> str:
-    """The lessons with their measured minutes, as a Markdown table."""
-    timings = read_timings(NOTEBOOKS / "timings.json")
-    lines = ["| lesson | minutes | slowest cell | measured on |", "| --- | --- | --- | --- |"]
-    measured = []
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        first_line = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
-        row = [f"[{first_line.lstrip('# ')}](notebooks/{path.name})", "not measured", "", ""]
-        if path.name in timings:
-            t = timings[path.name]
-            measured.append(t["seconds"] / 60)
-            slowest, where = f"{t['slowest_cell_seconds']:.0f} s", f"{t['profile']}: {t['device']}"
-            row[1:] = [f"{measured[-1]:.1f}", slowest, where]
-        lines.append(f"| {' | '.join(row)} |")
-    if measured:
-        lines.append(f"| all | {sum(measured):.1f} | | |")
-    return "\n".join(lines)
-
-
-def teaching_table() -> str:
-    """The lessons' minutes for a teacher: measured to run, and as the lessons state them."""
-    timings = read_timings(NOTEBOOKS / "timings.json")
-    lines = [
-        "| lesson | to run (measured) | to read and try (estimate) | exercises (estimate) |",
-        "| --- | --- | --- | --- |",
-    ]
-    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
-        cells = nbformat.read(path, as_version=4).cells
-        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-        title = text.splitlines()[0].lstrip("# ")
-        to_run = f"{timings[path.name]['seconds'] / 60:.1f}" if path.name in timings else "-"
-        to_read = READING.search(text)
-        exercises = [int(minutes) for minutes in EXERCISE.findall(text)]
-        row = [f"[{title}](../notebooks/{path.name})", to_run, to_read[1] if to_read else "-"]
-        row.append(f"{sum(exercises)} ({len(exercises)} exercises)" if exercises else "none")
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines)
-
-
-def with_table(text: str, name: str, table: str) -> str:
-    """The text of a document with `table` between the two comments that have its name."""
-    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-    before, after = text.split(start)[0], text.split(end)[1]
-    return f"{before}{start}\n{table}\n{end}{after}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -215,40 +163,24 @@ def main() -> int:
     action.add_argument("--in-place", action="store_true", help="save over the lesson itself")
     action.add_argument("--output", type=Path, metavar="DIR", help="save in this folder")
     action.add_argument("--seeds", type=Path, metavar="FILE", help="tables of three seeds")
-    action.add_argument("--lessons-table", action="store_true", help="print the lesson table")
-    action.add_argument("--check-readme", action="store_true", help="are those tables true?")
-    action.add_argument("--write-readme", action="store_true", help="bring them up to date")
     parser.add_argument("--timings", type=Path, metavar="FILE", help="note the timings here")
     parser.add_argument("--seed", type=int, default=0, help="with --output: seed torch with this")
     parser.add_argument("--cell-timeout", type=int, default=600, metavar="SECONDS")
     args = parser.parse_args()
     if args.seed and not args.output:
         parser.error("--seed needs --output: the lessons themselves keep seed 0")
-    if args.lessons_table:
-        print(lessons_table())
-    elif args.check_readme or args.write_readme:
-        tables = (README, "lessons", lessons_table()), (GUIDE, "teaching", teaching_table())
-        for document, name, table in tables:
-            old = document.read_text(encoding="utf-8")
-            new = with_table(old, name, table)
-            if args.write_readme:
-                write_text(document, new)
-            elif new != old:
-                print(f"The lesson table of {document.name} is out of date: run `make notebooks`.")
-                return 1
-    else:
-        paths = args.notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
-        try:
-            for path in paths:
-                if args.seeds:
-                    if compares(path):
-                        repeat(path, args.seeds, args.cell_timeout, SEEDS)
-                    continue
-                destination = args.output / path.name if args.output else path
-                run(path, destination, args.cell_timeout, args.timings, args.seed)
-        except LessonFailed as failure:
-            print(f"\n{failure}", file=sys.stderr)
-            return 1
+    paths = args.notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
+    try:
+        for path in paths:
+            if args.seeds:
+                if compares(path):
+                    repeat(path, args.seeds, args.cell_timeout, SEEDS)
+                continue
+            destination = args.output / path.name if args.output else path
+            run(path, destination, args.cell_timeout, args.timings, args.seed)
+    except LessonFailed as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
     return 0
 
 

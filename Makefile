@@ -13,7 +13,7 @@ GET_DATA = $(BIN)/python data_scripts/fetch_data.py || { export IMBALKIT_OFFLINE
 # `make notebooks NOTEBOOKS=notebooks/01_*.ipynb` executes only those named.
 NOTEBOOKS ?=
 
-.PHONY: help learn course test notebooks solutions seeds benchmark faults data lint clean
+.PHONY: help learn course test notebooks solutions seeds benchmark faults site data lint clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -51,6 +51,13 @@ benchmark: .venv/learn.stamp ## images per second of the training loop, as a tab
 faults: .venv/learn.stamp ## broken and healthy trainings, and what diagnose says of them
 	$(BIN)/python -m benchmarks.faults --write
 
+# Always anew: a page of figures follows files that Sphinx does not watch.
+site: .venv/site.stamp ## build the course as a static site from the committed outputs, into build/site
+	rm -rf build/site docs/api/modules
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going \
+		--conf-dir docs --doctree-dir build/site-doctrees . build/site
+	@echo "Open build/site/index.html in a browser."
+
 data: .venv/learn.stamp ## download CIFAR-10 (170 MB) into your cache folder
 	$(BIN)/python data_scripts/fetch_data.py
 
@@ -58,7 +65,7 @@ lint: .venv/test.stamp ## check the style of the code and of the notebooks
 	$(BIN)/python -m ruff check .
 
 clean: ## remove what these commands made here: .venv, build, caches (the data stays)
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv build docs/api/modules .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps say that the environment is as pyproject.toml and constraints.txt ask, so that a second
@@ -69,6 +76,10 @@ clean: ## remove what these commands made here: .venv, build, caches (the data s
 		'name a newer one, as in make PYTHON=python3.12 learn' % v[:2]) or 0)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt -e ".[learn]"
+	@touch $@
+
+.venv/site.stamp: .venv/learn.stamp
+	$(BIN)/python -m pip install -c constraints.txt -e ".[site]"
 	@touch $@
 
 .venv/test.stamp: .venv/learn.stamp

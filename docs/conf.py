@@ -74,15 +74,15 @@ html_theme = "sphinx_book_theme"
 html_title = "imbalkit"
 html_static_path = ["_static", str(MATHJAX / mathjax_path)]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_extra_path = ["_extra"]
 html_show_sphinx = False
-html_use_index = False
+html_use_index = html_domain_indices = False
 # A page that is opened from the file system cannot read another one to show an excerpt of it.
 html_show_search_summary = False
 html_context = {"default_mode": "auto"}  # dark where the reader's system is
 html_theme_options = {
     "home_page_in_toc": True,
-    "collapse_navbar": True,  # its buttons to unfold have no name that could be read out
     "navbar_persistent": [],  # the search stands in the side bar already
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
@@ -159,7 +159,7 @@ def prepare_docstring(app, what, name, obj, options, lines):
     """Link the lesson that a docstring names, and set its arguments as a list."""
     text = "\n".join(lines)
     if what in ("function", "class") and not re.search(r"\blessons? \d\d", text):
-        text += f"\n\n{first_use(name.rpartition('.')[2])}"
+        text += f"\n\n{lesson_of(obj)}"
     # A bar is no markup of ours.
     text = re.sub(r"``.*?``|\|", lambda bar: r"\|" if bar.group() == "|" else bar.group(), text)
     text = with_argument_list(text, "" if what == "module" else "Args:")
@@ -198,11 +198,25 @@ def with_argument_list(text: str, heading: str) -> str:
     return "\n".join(result)
 
 
-def first_use(name: str) -> str:
-    """The first lesson whose code has the name, for an object that no lesson derives."""
-    found = (number for number in LESSONS if re.search(rf"\b{name}\b", code_of(number)))
-    number = next(found, None)
-    return f"First used in lesson {number}." if number else ""
+def lesson_of(obj) -> str:
+    """A sentence that names the lesson of an object whose docstring names none.
+
+    It is the one that derives its module, or the first whose code has its name or its module.
+    """
+    module, package = obj.__module__, obj.__module__.rpartition(".")[0]
+    for documented in (sys.modules[module], sys.modules[package]):
+        derived = re.search(r"Derived\s+in\s+lessons? \d\d[^.]*\.", documented.__doc__ or "")
+        if derived:
+            return derived.group()
+    word = module.removeprefix("imbalkit.")
+    for pattern in (
+        rf"\b{obj.__name__}\b",
+        rf"\bimbalkit\.{word}\b|\bimbalkit import .*\b{word}\b",
+    ):
+        for number in LESSONS:
+            if re.search(pattern, code_of(number)):
+                return f"First used in lesson {number}."
+    return ""
 
 
 @cache

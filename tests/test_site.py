@@ -19,7 +19,7 @@ import pytest
 from bs4 import BeautifulSoup
 from filelock import FileLock
 
-pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -132,6 +132,8 @@ def look(browser, axe, address):
     page.goto(address)
     if page.locator(".math").count():
         page.wait_for_function("window.MathJax?.startup?.promise?.then(() => true)")
+    # Half way from light to dark a colour is neither.
+    page.add_style_tag(content="* { transition: none !important }")
     notes = {"errors": list(page.errors), "requests": list(page.requests), "violations": []}
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -346,13 +348,16 @@ def test_start_page_is_the_first(site):
 
 
 def test_each_entry_of_the_reference_names_a_lesson(site):
-    """All but a few helpers that no lesson calls by name."""
-    without = []
+    """All but what works beneath the lessons, in modules that none of them imports."""
+    beneath = {"counts", "device", "exercises", "files", "profiles", "progress"}
+    entries, without = 0, []
     for path in sorted((site / "docs/api").rglob("*.html")):
         for entry in soup(site, str(path.relative_to(site))).select("dl.function, dl.class"):
+            entries += 1
             if not entry.select('a[href*="/notebooks/"]'):
                 without.append(entry.dt["id"])
-    assert without == []
+    assert entries > 100
+    assert [name for name in without if name.split(".")[1] not in beneath] == []
 
 
 def test_reference_has_every_module(site):

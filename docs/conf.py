@@ -108,13 +108,13 @@ def prepare_notebook(text: str) -> str:
             if alt:
                 cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
         if cell["cell_type"] == "markdown":
-            cell["source"] = [with_small_anchors(line) for line in cell["source"]]
+            cell["source"] = with_small_anchors("".join(cell["source"]))
     return json.dumps(notebook)
 
 
-def with_small_anchors(line: str) -> str:
+def with_small_anchors(text: str) -> str:
     """JupyterLab's anchor of a heading keeps its capitals, the site's does not."""
-    return re.sub(r"\]\([\w.]*#[^)]+\)", lambda link: link.group().lower(), line)
+    return re.sub(r"\]\([\w.]*#[^)]+\)", lambda link: link.group().lower(), text)
 
 
 # --- versions and times
@@ -126,11 +126,11 @@ def versions_table() -> str:
     groups = {"everybody": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
     rows = ["| package | for | range | tested |", "| --- | --- | --- | --- |"]
     for group, lines in groups.items():
-        wanted = [Requirement(line) for line in lines]
+        names = {Requirement(line).name: line for line in lines}
         rows += [
-            f"| {r.name} | {group} | {r.specifier} | {pins[canonicalize_name(r.name)]} |"
-            for r in wanted
-            if r.name != PROJECT["name"]
+            f"| {name} | {group} | {line.removeprefix(name)} | {pins[canonicalize_name(name)]} |"
+            for name, line in names.items()
+            if name != PROJECT["name"]
         ]
     return "\n".join(rows)
 
@@ -204,6 +204,8 @@ def lesson_of(obj) -> str:
     It is the one that derives its module, or the first whose code has its name or its module.
     """
     module, package = obj.__module__, obj.__module__.rpartition(".")[0]
+    if not module.startswith("imbalkit."):  # autodoc asks for what a module imports, too
+        return ""
     for documented in (sys.modules[module], sys.modules[package]):
         derived = re.search(r"Derived\s+in\s+lessons? \d\d[^.]*\.", documented.__doc__ or "")
         if derived:

@@ -201,15 +201,16 @@ def with_argument_list(text: str, heading: str) -> str:
 def lesson_of(obj) -> str:
     """A sentence that names the lesson of an object whose docstring names none.
 
-    It is the one that derives its module, or the first whose code has its name or its module.
+    It is the one that its module names, or the first whose code has its name or its module.
     """
     module, package = obj.__module__, obj.__module__.rpartition(".")[0]
     if not module.startswith("imbalkit."):  # autodoc asks for what a module imports, too
         return ""
     for documented in (sys.modules[module], sys.modules[package]):
-        derived = re.search(r"Derived\s+in\s+lessons? \d\d[^.]*\.", documented.__doc__ or "")
-        if derived:
-            return derived.group()
+        sentence = r"Derived\s+in\s+lessons? \d\d[^.]*\.|Lesson \d\d uses it\."
+        named = re.search(sentence, documented.__doc__ or "")
+        if named:
+            return named.group()
     word = module.removeprefix("imbalkit.")
     for pattern in (
         rf"\b{obj.__name__}\b",

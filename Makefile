@@ -20,7 +20,7 @@ endif
 # `make notebooks NOTEBOOKS=notebooks/01_*.ipynb` executes only those named.
 NOTEBOOKS ?=
 
-.PHONY: help learn course check test notebooks solutions seeds benchmark faults data lint clean
+.PHONY: help learn course check test notebooks solutions seeds benchmark faults site data lint clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -63,6 +63,13 @@ benchmark: .venv/learn.stamp ## images per second of the training loop, as a tab
 faults: .venv/learn.stamp ## broken and healthy trainings, and what diagnose says of them
 	$(BIN)/python -m benchmarks.faults --write
 
+# Always anew: a page of figures follows files that Sphinx does not watch.
+site: .venv/site.stamp ## build the course as a static site from the committed outputs, into build/site
+	rm -rf build/site docs/api/modules
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going \
+		--conf-dir docs --doctree-dir build/site-doctrees . build/site
+	@echo "Open build/site/index.html in a browser."
+
 data: .venv/learn.stamp ## download CIFAR-10 (170 MB) into your cache folder
 	$(BIN)/python data_scripts/fetch_data.py
 
@@ -70,7 +77,7 @@ lint: .venv/test.stamp ## check the style of the code and of the notebooks
 	$(BIN)/python -m ruff check .
 
 clean: ## remove what these commands made here: .venv, build, caches (the data stays)
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv build docs/api/modules .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps say that the environment is as pyproject.toml and constraints.txt ask, so that a second
@@ -82,6 +89,10 @@ clean: ## remove what these commands made here: .venv, build, caches (the data s
 	@$(CHECK_BUNDLE)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(PACKAGE_SOURCE) -c constraints.txt -e ".[learn]"
+	@touch $@
+
+.venv/site.stamp: .venv/learn.stamp
+	$(BIN)/python -m pip install -c constraints.txt -e ".[site]"
 	@touch $@
 
 .venv/test.stamp: .venv/learn.stamp

@@ -184,12 +184,18 @@ def faults(seen: Seen) -> dict[str, object]:
 
 
 def test_lesson_01_runs_as_a_learner_runs_it(tmp_path):
-    lesson = next(NOTEBOOKS.glob("01_*.ipynb"))
-    shutil.copytree(NOTEBOOKS, tmp_path / "course")
-    with jupyterlab(tmp_path / "course", tmp_path) as address:
+    """With its exercises solved: `make test` then executes it nowhere else."""
+    course = tmp_path / "course"
+    command = [sys.executable, ROOT / "tools" / "solutions.py", "--test", "--output", course]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    lesson = next(course.glob("01_*.ipynb"))
+    with jupyterlab(course, tmp_path) as address:
         seen = run_all(lesson.name, address, minutes=14)
-    assert not faults(seen), faults(seen)
-    assert len(seen.figures) == figures_in(lesson) > 0
+    found = faults(seen)
+    # JupyterLab does not read out the text that lies beside a PNG; the site does (test_site.py).
+    found.pop("figures without alternative text", None)
+    assert not found, found
+    assert len(seen.figures) >= figures_in(NOTEBOOKS / lesson.name) > 0
     assert len(seen.progress) > 3
 
 

@@ -118,10 +118,11 @@ class SplitFirst(Exercise):
 
     def examine(self, split):
         generator = torch.Generator().manual_seed(5)
-        mixed = torch.arange(3).repeat_interleave(torch.tensor([60, 20, 9]))
+        mixed = torch.arange(3).repeat_interleave(torch.tensor([120, 40, 18]))
         mixed = mixed[torch.randperm(len(mixed), generator=generator)]
-        in_order = torch.arange(4).repeat_interleave(torch.tensor([50, 9, 24, 12]))
-        for labels, n_validation in ((mixed, 15), (in_order, 10)):
+        in_order = torch.arange(4).repeat_interleave(torch.tensor([100, 18, 48, 24]))
+        # So many that chance does not put one class alone into the validation part.
+        for labels, n_validation in ((mixed, 60), (in_order, 40)):
             parts = call(split, labels, n_validation)
             try:
                 train, validation = parts

@@ -1,7 +1,8 @@
-"""What several tests share: small data in the layouts of the real thing, and a check."""
+"""What several tests share: small data in the layouts of the real thing, a browser, and a check."""
 
 import hashlib
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -78,3 +79,11 @@ def lessons_with_exercises():
     """The notebooks of all lessons but the first, which has neither exercises nor recipes."""
     folder = Path(__file__).parents[1] / "notebooks"
     return sorted(set(folder.glob("[0-9][0-9]_*.ipynb")) - set(folder.glob("00_*.ipynb")))
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+# Without most of these a browser calls home at every start, as if its pages did.
+BROWSER_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip

@@ -5,7 +5,6 @@ Screenshots are left in build/screenshots.
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,14 +16,11 @@ from urllib.parse import urlsplit
 
 import nbformat
 import pytest
+from helpers import BROWSER, BROWSER_FLAGS
 from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS, SCREENSHOTS = ROOT / "notebooks", ROOT / "build" / "screenshots"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next((shutil.which(name) for name in NAMES if shutil.which(name)), None)
-# Without these a browser calls home at every start, which would look like the page's own requests.
-QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # JupyterLab itself asks for it at its start and reports that there are no language servers.
 EXPECTED = "/lsp/status"
 TOKEN = "a-token-for-this-test"
@@ -104,8 +100,7 @@ def run_all(name: str, address: str, minutes: float) -> Seen:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     seen = Seen()
     with sync_api.sync_playwright() as playwright:
-        root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=[*QUIET, *root])
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=BROWSER_FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.on("console", lambda message: note_error(message, seen))
         page.on("pageerror", lambda error: seen.console.append(str(error)))

@@ -7,7 +7,6 @@ returns what is wrong, one sentence a fault, and is first shown to fail on a pag
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -18,16 +17,12 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from filelock import FileLock
+from helpers import BROWSER, BROWSER_FLAGS
 
 pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 # It would read the style sheets again, which a page from the file system may not.
 AXE = {"resultTypes": ["violations"], "preload": False}
 # A page of each kind: dark colours come from the theme, and axe takes seconds for a page.
@@ -108,7 +103,7 @@ class Browser:
             pytest.skip("no browser: install Debian's package chromium")
         playwright = pytest.importorskip("playwright.sync_api", reason="no playwright")
         self.playwright = playwright.sync_playwright().start()
-        self.chromium = self.playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
+        self.chromium = self.playwright.chromium.launch(executable_path=BROWSER, args=BROWSER_FLAGS)
         return self
 
     def __exit__(self, *error):

@@ -41,10 +41,9 @@ check: ## what this computer lacks for the lessons; exit code 1 if they cannot r
 
 # The notebooks are tested as they are committed, with a cell behind each blank of an exercise that
 # asserts its solution.
-test: lint ## all tests: ruff, the quick tests, faults, recipes, then every notebook (nbval)
+test: lint ## all tests: ruff, the quick tests, those that train, then every notebook (nbval)
 	$(PYTEST) -m "not notebooks"
-	@$(GET_DATA); $(BIN)/python -m benchmarks.faults --part fifth
-	$(PYTEST) -m notebooks
+	@$(GET_DATA); $(PYTEST) --dist loadgroup -m notebooks
 	$(BIN)/python tools/solutions.py --test --output build/tested
 	@$(GET_DATA); $(PYTEST) --dist loadscope --timeout=0 --nbval-lax --nbval-current-env \
 		--nbval-cell-timeout=$(CELL_TIMEOUT) $(RUN_IN_BROWSER) build/tested

@@ -1,4 +1,4 @@
-"""The benchmark runs and reports every figure. How fast things are is no matter of a test."""
+"""The benchmarks run and report every figure. How fast things are is no matter of a test."""
 
 import json
 import os
@@ -11,6 +11,14 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 MODELS = {"plain CNN", "small BatchNorm net", "ResNet-32"}
 WAYS = {"bare step", "fit", "usual loop"}
+
+
+@pytest.mark.notebooks  # trains, though in no notebook
+@pytest.mark.timeout(1200)
+def test_diagnose_finds_the_faults_of_the_held_out_part():
+    command = [sys.executable, "-m", "benchmarks.faults", "--part", "fifth"]
+    result = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.notebooks  # trains, though in no notebook

@@ -19,7 +19,12 @@ from bs4 import BeautifulSoup
 from filelock import FileLock
 from helpers import BROWSER, BROWSER_FLAGS
 
-pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(1800)]
+# In one process: the others do not wait for the site.
+pytestmark = [
+    pytest.mark.notebooks,
+    pytest.mark.timeout(1800),
+    pytest.mark.xdist_group("site"),
+]
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.utils.data import WeightedRandomSampler
 
 from imbalkit import device as devices
-from imbalkit import models, profiles
+from imbalkit import fast, models, profiles
 from imbalkit.data import Batches, Cutout, RandomCrop, RandomFlip
 from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss, WeightedCrossEntropy
 from imbalkit.multitask import DifficultyLoss, RotationLoss, WithDifficulty, WithRotation
@@ -71,11 +71,8 @@ TWO_TASKS = {
 
 
 def meta_batches(tiny_set, **options):
-    augment = [RandomCrop(), RandomFlip(), Cutout()]
-    options = {"shuffle": True, **options}
-    return Batches(
-        tiny_set, 16, mean=[0.5] * 3, std=[0.25] * 3, augment=augment, device=META, **options
-    )
+    options = {"shuffle": True, "augment": [RandomCrop(), RandomFlip(), Cutout()], **options}
+    return Batches(tiny_set, 16, mean=[0.5] * 3, std=[0.25] * 3, device=META, **options)
 
 
 def train_on_the_meta_device(tiny_set, model, loss):
@@ -95,6 +92,16 @@ def test_a_training_step_of_every_net_runs_on_the_meta_device(tiny_set, net):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_training_step_with_every_loss_runs_on_the_meta_device(tiny_set, loss):
     train_on_the_meta_device(tiny_set, cosine_net(), LOSSES[loss])
+
+
+def test_a_step_of_the_fast_recipe_runs_on_the_meta_device(tiny_set):
+    model = fast.fast_net(tiny_set, width=4).to(META)
+    augment = [RandomCrop(), fast.Resize(24)]
+    images, targets = next(iter(meta_batches(tiny_set, augment=augment)))
+    optimizer, loss = fast.muon_and_sgd(model), LogitAdjustedLoss([5, 4, 3]).to(META)
+    for _ in range(2):  # the second step also has a momentum
+        value, _, _ = train_step(model, loss, optimizer, images, targets, META)
+    assert images.shape[2:] == (24, 24) and value.device == META
 
 
 @pytest.mark.parametrize("task", TWO_TASKS)

@@ -61,8 +61,9 @@ class Recipe:
 
 
 RECIPES = {
-    "8 epochs": Recipe(width=32, epochs=8),
-    "16 epochs": Recipe(width=32, epochs=16),
+    "width 32, 8 epochs": Recipe(width=32, epochs=8),
+    "width 32, 16 epochs": Recipe(width=32, epochs=16),
+    "width 64, 32 epochs": Recipe(width=64, epochs=32, strong=0.4),
 }
 
 
@@ -98,7 +99,7 @@ def train(recipe: Recipe, seed: int) -> dict:
 
 
 def tricks(rung: str, seed: int) -> dict:
-    """A training of twelve epochs with the tricks up to `rung`."""
+    """A training of eight epochs with the tricks up to `rung`."""
     with_tricks = set(RUNGS[: RUNGS.index(rung) + 1])
     torch.manual_seed(seed)
     images, test = load()
@@ -113,7 +114,7 @@ def tricks(rung: str, seed: int) -> dict:
     augment = [*fast.AUGMENT, SMALL] if "small images first" in with_tricks else fast.AUGMENT
     first = Batches(images, BATCH, mean=mean, std=std, shuffle=True, augment=augment)
     deferred(
-        model, first, full, 12, 7, loss_fn=loss, late_loss_fn=loss, optimizer=optimizer,
+        model, first, full, 8, 5, loss_fn=loss, late_loss_fn=loss, optimizer=optimizer,
         schedule=warmup_linear, show_progress=False,
     )  # fmt: skip
     seconds = time.perf_counter() - started

@@ -115,6 +115,34 @@ def leaderboard(table, baseline=None, ax=None):
     return ax
 
 
+def accuracy_over_time(table, published, ax=None):
+    """Balanced accuracy against minutes of training: a point a seed, a line through the means.
+
+    Args:
+        table: from ``results.fast_recipes``.
+        published: ``{"label": (minutes, accuracy)}`` of recipes to compare with, accuracy in
+            percent; where the minutes are None, a line across the figure.
+
+    Returns:
+        the Axes.
+    """
+    ax = _axes(ax, 4.2)
+    score = "balanced accuracy"
+    means = table.groupby("recipe", sort=False)[["minutes", score]].mean().sort_values("minutes")
+    ax.plot(means["minutes"], means[score], color=COLOURS[0], zorder=2)
+    ax.scatter(table["minutes"], table[score], s=22, color=COLOURS[0], label="a seed", zorder=3)
+    for i, (label, (minutes, accuracy)) in enumerate(published.items(), 1):
+        style = {"color": COLOURS[i], "label": label}
+        if minutes is None:
+            ax.axhline(accuracy, linestyle=_DASHES[i], **style)
+        else:
+            ax.scatter(minutes, accuracy, marker="sDv^"[i - 1], s=60, zorder=3, **style)
+    ax.set(xscale="log", xlabel="minutes of training", ylabel=f"{score} on the test images (%)")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.legend(loc="center right")
+    return ax
+
+
 def curves(series, xlabel, ylabel, ax=None):
     """Lines over epochs or steps, the first at 1, told apart by colour, dashes and marker.
 

@@ -107,4 +107,57 @@ def mean_and_spread(table: pd.DataFrame) -> pd.DataFrame:
     return texts
 
 
-__all__ = ["comparison_row", "leaderboard", "mean_and_spread", "over_seeds"]
+def fast_recipes(path: str | Path) -> pd.DataFrame:
+    """The fast recipes of several lengths, a row for each and each seed, the shortest first.
+
+    path: the file that ``python -m benchmarks.fast`` writes.
+
+    Columns: recipe, seed; minutes of the clock; "LDAM-DRW" and "LDAM-DRW, float32", the minutes
+    that its recipe takes on the same machine, timed in the same run; balanced accuracy in percent.
+    """
+    rows = []
+    for recipe in json.loads(Path(path).read_text(encoding="utf-8"))["recipes"]:
+        for seed, run in enumerate(recipe["runs"]):
+            precise, *usual = run["ldam_seconds"].values()
+            rows.append(
+                {
+                    "recipe": recipe["name"],
+                    "seed": seed,
+                    "minutes": run["seconds"] / 60,
+                    "LDAM-DRW": (usual or [precise])[0] / 60,
+                    "LDAM-DRW, float32": precise / 60,
+                    "balanced accuracy": 100 * run["balanced_accuracy"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def fast_tricks(path: str | Path) -> pd.DataFrame:
+    """What each trick of the fast recipe adds, in the order in which they were added.
+
+    path: as in `fast_recipes`. Columns: balanced accuracy in percent, a text with mean and
+    deviation over the seeds; points gained over the row above; seconds of the training.
+    """
+    tricks = json.loads(Path(path).read_text(encoding="utf-8"))["tricks"]
+    runs = pd.DataFrame(
+        {"trick": t["name"], "accuracy": 100 * r["balanced_accuracy"], "seconds": r["seconds"]}
+        for t in tricks
+        for r in t["runs"]
+    )
+    grouped = runs.groupby("trick", sort=False)
+    means = grouped[["accuracy", "seconds"]].mean()
+    table = spread(grouped[["accuracy"]])
+    table.columns = ["balanced accuracy"]
+    table["points gained"] = means["accuracy"].diff().map("{:+.1f}".format).replace("+nan", "")
+    table["seconds"] = means["seconds"].map("{:.0f}".format)
+    return table
+
+
+__all__ = [
+    "comparison_row",
+    "fast_recipes",
+    "fast_tricks",
+    "leaderboard",
+    "mean_and_spread",
+    "over_seeds",
+]

@@ -360,3 +360,20 @@ def test_leaderboard_has_the_best_on_top_and_a_point_for_each_seed(drawn):
     assert points[:, 0].tolist() == [70, 72, 40, 42] and points[:, 1].tolist() == [0, 0, 1, 1]
     assert ax.collections[1].get_offsets()[:, 0].tolist() == [71, 41]
     assert ax.lines[0].get_xdata()[0] == 41
+
+
+def test_accuracy_over_time_has_the_means_in_order_and_what_was_published(drawn):
+    table = pd.DataFrame(
+        {
+            "recipe": ["long", "short", "short"],
+            "minutes": [8.0, 1.0, 3.0],
+            "balanced accuracy": [83.0, 76.0, 78.0],
+        }
+    )
+    published = {"one": (80, 77.0), "other": (None, 82.5)}
+    ax = drawn(plots.accuracy_over_time, table, published)
+    assert ax.lines[0].get_xydata().tolist() == [[2, 77], [8, 83]]
+    assert ax.collections[0].get_offsets().tolist() == [[8, 83], [1, 76], [3, 78]]
+    assert ax.collections[1].get_offsets().tolist() == [[80, 77]]
+    assert set(ax.lines[1].get_ydata()) == {82.5} and ax.get_xscale() == "log"
+    assert _legend_names(ax) == ["a seed", "one", "other"]

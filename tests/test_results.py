@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from imbalkit.results import comparison_row, leaderboard, mean_and_spread, over_seeds
+from imbalkit.results import (
+    comparison_row,
+    fast_recipes,
+    fast_tricks,
+    leaderboard,
+    mean_and_spread,
+    over_seeds,
+)
 
 
 def test_comparison_row_takes_the_ends_by_count_and_not_by_position():
@@ -90,3 +97,41 @@ def test_leaderboard_over_seeds_as_text(measured):
     assert texts.loc["strong", "balanced accuracy"] == "70.0 ± 14.1"
     assert texts.loc["weak", "few"] == "no class"
     assert texts["published"].tolist() == ["", "70.5"] and texts["minutes"].tolist() == ["1.5"] * 2
+
+
+@pytest.fixture
+def fast_file(tmp_path):
+    """Two recipes with one clock and with two, and two tricks."""
+
+    def run(accuracy, seconds, ldam=None):
+        result = {"balanced_accuracy": accuracy, "seconds": seconds}
+        return result | ({"ldam_seconds": ldam} if ldam else {})
+
+    both = {"float32": 6000, "bfloat16": 3000}
+    recipes = [
+        {"name": "short", "runs": [run(0.75, 60, both), run(0.77, 66, both)]},
+        {"name": "long", "runs": [run(0.83, 600, {"float32": 6000})]},
+    ]
+    tricks = [
+        {"name": "none", "runs": [run(0.5, 10), run(0.6, 30)]},
+        {"name": "one", "runs": [run(0.65, 8), run(0.65, 8)]},
+    ]
+    path = tmp_path / "fast.json"
+    path.write_text(json.dumps({"recipes": recipes, "tricks": tricks}))
+    return path
+
+
+def test_fast_recipes_have_the_minutes_of_both_precisions_of_the_rival(fast_file):
+    table = fast_recipes(fast_file)
+    assert table["recipe"].tolist() == ["short", "short", "long"]
+    assert table["minutes"].tolist() == pytest.approx([1, 1.1, 10])
+    assert table["LDAM-DRW"].tolist() == [50, 50, 100]
+    assert table["LDAM-DRW, float32"].tolist() == [100, 100, 100]
+    assert table["balanced accuracy"].tolist() == pytest.approx([75, 77, 83])
+
+
+def test_fast_tricks_say_what_each_adds_to_the_one_before(fast_file):
+    table = fast_tricks(fast_file)
+    assert table["balanced accuracy"].tolist() == ["55.0 ± 7.1", "65.0 ± 0.0"]
+    assert table["points gained"].tolist() == ["", "+10.0"]
+    assert table["seconds"].tolist() == ["20", "8"]

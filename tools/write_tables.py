@@ -4,7 +4,7 @@ python tools/write_tables.py            bring them up to date
 python tools/write_tables.py --check    exit with 1 if one is out of date
 
 The lessons' minutes come from notebooks/timings.json, the leaderboard from
-notebooks/leaderboard.json.
+notebooks/leaderboard.json, the fast recipes from notebooks/fast.json.
 """
 
 import argparse
@@ -20,12 +20,13 @@ from PIL import Image
 
 from imbalkit import plots
 from imbalkit.files import atomic_path
-from imbalkit.results import leaderboard, mean_and_spread
+from imbalkit.results import fast_recipes, leaderboard, mean_and_spread
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "teaching.md"
 BOARD, FIGURE = NOTEBOOKS / "leaderboard.json", ROOT / "docs" / "leaderboard.png"
+FAST = NOTEBOOKS / "fast.json"
 READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
 EXERCISE = re.compile(r"^\*\*\d\. [^*]*\((\d+) minutes\)", re.MULTILINE)
 # The columns of the leaderboard that fit a page.
@@ -86,6 +87,18 @@ def leaderboard_table() -> str:
     return markdown_table(["method", *table.columns], rows)
 
 
+def fast_table() -> str:
+    """The fast recipes: means over the seeds, and how their time compares with LDAM-DRW's."""
+    rows = []
+    for name, runs in fast_recipes(FAST).groupby("recipe", sort=False):
+        means = runs.mean(numeric_only=True)
+        score = f"{means['balanced accuracy']:.1f} ± {runs['balanced accuracy'].std():.1f}"
+        ways = [means[way] / means["minutes"] for way in ("LDAM-DRW, float32", "LDAM-DRW")]
+        rows.append([name, score, f"{means['minutes']:.1f}", *(f"1/{times:.0f}" for times in ways)])
+    heads = ["recipe", "balanced accuracy", "minutes", "of LDAM-DRW's time", "the same in bfloat16"]
+    return markdown_table(heads, rows)
+
+
 def draw_leaderboard() -> None:
     """The figure of the leaderboard, which holds the checksum of the file it was drawn from."""
     ax = plots.leaderboard(leaderboard(BOARD), baseline="cross-entropy")
@@ -126,6 +139,7 @@ def main() -> int:
     for document, name, table in (
         (README, "lessons", lessons_table()),
         (README, "leaderboard", leaderboard_table()),
+        (README, "fast", fast_table()),
         (GUIDE, "teaching", teaching_table()),
     ):
         old = document.read_text(encoding="utf-8")

@@ -53,10 +53,10 @@ def test_each_trick_changes_the_result(small_sets, monkeypatch):
         return {"balanced_accuracy": 0.5}
 
     monkeypatch.setattr(fast, "judge", note)
-    for rung in fast.RUNGS:
+    for rung in [fast.RUNGS[0], *fast.RUNGS]:
         assert fast.tricks(rung, seed=0)["seconds"] > 0
-    changes = [(one - other).abs().max() for one, other in pairwise(logits)]
-    assert min(changes) > 1e-3, changes
+    repeated, *changes = [(one - other).abs().max() for one, other in pairwise(logits)]
+    assert repeated == 0 and min(changes) > 1e-4, changes
 
 
 def test_strong_changes_reach_the_share_of_images_that_a_recipe_names(small_sets):

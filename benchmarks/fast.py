@@ -30,6 +30,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.paper import ldam_net
 from imbalkit import fast, metrics, models
 from imbalkit.augmentation import ColorJitter, PerClass, RandomAffine
 from imbalkit.data import Batches, ImageSet, channel_statistics, find_data, make_long_tail
@@ -43,7 +44,7 @@ RESULT = Path(__file__).parents[1] / "notebooks" / "fast.json"
 SEEDS = 3
 LDAM_EPOCHS, BATCH = 200, 128
 WARM_UP, TIMED = 3, 12  # steps
-SMALL = fast.Resize(24)
+TRICK_EPOCHS = 8
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def train(recipe: Recipe, seed: int) -> dict:
 
 
 def tricks(rung: str, seed: int) -> dict:
-    """A training of eight epochs with the tricks up to `rung`."""
+    """A training of a few epochs with the tricks up to `rung`."""
     with_tricks = set(RUNGS[: RUNGS.index(rung) + 1])
     torch.manual_seed(seed)
     images, test = load()
@@ -110,13 +111,20 @@ def tricks(rung: str, seed: int) -> dict:
     if "balanced softmax" in with_tricks:
         loss = LogitAdjustedLoss(images.class_counts())
     optimizer = fast.muon_and_sgd(model) if "Muon" in with_tricks else sgd(model)
-    full = Batches(images, BATCH, mean=mean, std=std, shuffle=True, augment=fast.AUGMENT)
-    augment = [*fast.AUGMENT, SMALL] if "small images first" in with_tricks else fast.AUGMENT
-    first = Batches(images, BATCH, mean=mean, std=std, shuffle=True, augment=augment)
+    small = [fast.Resize(fast.SMALL)] if "small images first" in with_tricks else []
+    options = {"mean": mean, "std": std, "shuffle": True}
     deferred(
-        model, first, full, 8, 5, loss_fn=loss, late_loss_fn=loss, optimizer=optimizer,
-        schedule=warmup_linear, show_progress=False,
-    )  # fmt: skip
+        model,
+        Batches(images, BATCH, augment=[*fast.AUGMENT, *small], **options),
+        Batches(images, BATCH, augment=fast.AUGMENT, **options),
+        TRICK_EPOCHS,
+        switch=round(fast.SMALL_SHARE * TRICK_EPOCHS),
+        loss_fn=loss,
+        late_loss_fn=loss,
+        optimizer=optimizer,
+        schedule=warmup_linear,
+        show_progress=False,
+    )
     seconds = time.perf_counter() - started
     mirrored = "mirror image at test" in with_tricks
     return {"seconds": round(seconds, 1)} | judge(
@@ -172,8 +180,7 @@ def ldam_step(images: ImageSet, device: torch.device, precision) -> float:
     """Seconds of one step, the median of some."""
     mean, std = channel_statistics(images.images)
     batches = Batches(images, BATCH, mean=mean, std=std, shuffle=True, augment=fast.AUGMENT)
-    model = models.resnet(32)
-    model.classifier = models.CosineClassifier(64, len(images.classes))
+    model = ldam_net(len(images.classes))
     model.to(device, memory_format=memory_format(device)).train()
     loss_fn, optimizer = LDAMLoss(images.class_counts()).to(device), sgd(model)
     clock = [time.perf_counter()]

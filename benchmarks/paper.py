@@ -21,7 +21,7 @@ from imbalkit.data import Batches, RandomCrop, RandomFlip, find_data, make_long_
 from imbalkit.device import describe, pick_device
 from imbalkit.files import atomic_path
 from imbalkit.losses import LDAMLoss
-from imbalkit.models import CosineClassifier, resnet
+from imbalkit.models import Classifier, CosineClassifier, resnet
 from imbalkit.stages import part
 from imbalkit.training import fit
 
@@ -51,8 +51,7 @@ def train(epochs: int, folder: Path, seed: int = 0) -> dict:
     )
     test_batches = Batches(test, 1000, mean=MEAN, std=STD)
     some = Batches(test.subset(range(1000)), 1000, mean=MEAN, std=STD)
-    model = resnet(32)
-    model.classifier = CosineClassifier(64, 10)
+    model = ldam_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
     switch = epochs * 160 // 200
     # One training in two calls: optimizer and schedule run through.
@@ -85,6 +84,12 @@ def train(epochs: int, folder: Path, seed: int = 0) -> dict:
         if histories[name].stopped != "finished":
             raise SystemExit("stopped; start it again to go on")
     return report(histories, manifest, full.source, describe(device), seed)
+
+
+def ldam_net(classes: int = 10) -> Classifier:
+    model = resnet(32)
+    model.classifier = CosineClassifier(64, classes)
+    return model
 
 
 def later_is_better(confusion) -> float:

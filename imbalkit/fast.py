@@ -21,6 +21,7 @@ from imbalkit.training import History, warmup_linear
 
 PATCHES_FROM = 4000  # images that are enough to see how neighbouring pixels go together
 AUGMENT = (RandomCrop(4), RandomFlip())
+SMALL, SMALL_SHARE = 24, 0.6  # pixels a side at first, and for which share of the epochs
 
 
 def fast_net(train: ImageSet, width: int = 32) -> Classifier:
@@ -144,7 +145,7 @@ def fit_fast(
     """
     mean, std = channel_statistics(train.images)
     options = {"mean": mean, "std": std, "shuffle": True}
-    small = Batches(train, augment=[*augment, Resize(24)], **options)
+    small = Batches(train, augment=[*augment, Resize(SMALL)], **options)
     full = Batches(train, augment=augment, **options)
     balanced_softmax = LogitAdjustedLoss(train.class_counts())
     return deferred(
@@ -152,7 +153,7 @@ def fit_fast(
         small,
         full,
         epochs,
-        switch=round(0.6 * epochs),
+        switch=round(SMALL_SHARE * epochs),
         loss_fn=balanced_softmax,
         late_loss_fn=balanced_softmax,
         optimizer=muon_and_sgd(model),

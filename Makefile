@@ -1,4 +1,4 @@
-# The commands of the course. They need Python 3.11 or newer, pip and make (3.81 or newer).
+# The commands of the course. They need Python 3.11 to 3.14, pip and make (3.81 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
 # Three times the slowest training cell, which takes about 100 seconds with one thread.
@@ -84,9 +84,9 @@ clean: ## remove what these commands made here: .venv, build, caches (the data s
 # The stamps say that the environment is as pyproject.toml and constraints.txt ask, so that a second
 # run installs nothing.
 .venv/learn.stamp: pyproject.toml constraints.txt
-	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(v < (3, 11) and ( \
-		'imbalkit needs Python 3.11 or newer, and $(PYTHON) is %d.%d: ' \
-		'name a newer one, as in make PYTHON=python3.12 learn' % v[:2]) or 0)"
+	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 14) and ( \
+		'imbalkit needs Python 3.11 to 3.14, and $(PYTHON) is %d.%d: ' \
+		'name another one, as in make PYTHON=python3.12 learn' % v[:2]) or 0)"
 	@$(CHECK_BUNDLE)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(PACKAGE_SOURCE) -c constraints.txt -e ".[learn]"

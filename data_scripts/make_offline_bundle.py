@@ -257,7 +257,7 @@ Python. You need no network. You need that Python, and {disk} of free disk space
 2. Open {terminal} in your copy of "course".
 
 3. Type these lines. For BUNDLE, write the path of this bundle, such as {example}
-   Put it between quotation marks if it has spaces.
+   Keep the quotation marks. A path with spaces needs them.
 
 {lines}
 
@@ -267,14 +267,14 @@ folder for caches, and you can remove the USB stick.
 The next time, type only the last line.
 """
 PLAIN = """\
-   {python} data_scripts/check_offline_bundle.py BUNDLE
+   {python} data_scripts/check_offline_bundle.py "BUNDLE"
    {python} -m venv .venv
    {bin}/python -m pip install {options} -c constraints.txt -e ".[learn]"
-   {bin}/python data_scripts/fetch_data.py --from BUNDLE/data
+   {bin}/python data_scripts/fetch_data.py --from "BUNDLE/data"
    {bin}/jupyter lab notebooks/00_start_here.ipynb"""
-OFFLINE = "--no-index --find-links BUNDLE/wheels"
+OFFLINE = '--no-index --find-links "BUNDLE/wheels"'
 MAKE = """\
-   make {python}learn OFFLINE=BUNDLE
+   make {python}learn OFFLINE="BUNDLE"
 
    Where there is no "make", these lines do the same:
 

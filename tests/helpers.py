@@ -82,7 +82,7 @@ def lessons_with_exercises():
 
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-# Without most of these a browser calls home at every start, as if its pages did.
+# Without most of these a browser asks its maker's hosts at every start, as if its pages did.
 BROWSER_FLAGS = [
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

@@ -180,11 +180,8 @@ def faults(seen: Seen) -> dict[str, object]:
 
 def test_lesson_01_runs_as_a_learner_runs_it(tmp_path):
     """With its exercises solved: `make test` then executes it nowhere else."""
-    course = tmp_path / "course"
-    command = [sys.executable, ROOT / "tools" / "solutions.py", "--test", "--output", course]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    lesson = next(course.glob("01_*.ipynb"))
-    with jupyterlab(course, tmp_path) as address:
+    lesson = solved_lesson(tmp_path / "course")
+    with jupyterlab(lesson.parent, tmp_path) as address:
         seen = run_all(lesson.name, address, minutes=14)
     found = faults(seen)
     # JupyterLab does not read out the text that lies beside a PNG; the site does (test_site.py).
@@ -192,6 +189,28 @@ def test_lesson_01_runs_as_a_learner_runs_it(tmp_path):
     assert not found, found
     assert len(seen.figures) >= figures_in(NOTEBOOKS / lesson.name) > 0
     assert len(seen.progress) > 3
+
+
+def test_a_lesson_with_a_broken_cell_is_noticed(tmp_path):
+    lesson = solved_lesson(tmp_path / "course")
+    notebook = nbformat.read(lesson, 4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code:  # nothing is left of the committed run
+        cell.outputs, cell.execution_count = [], None
+    code[2].source += "\nraise RuntimeError('broken on purpose')"
+    lesson = lesson.rename(lesson.with_name("broken_lesson.ipynb"))
+    nbformat.write(notebook, lesson)
+    with jupyterlab(lesson.parent, tmp_path) as address:
+        found = faults(run_all(lesson.name, address, minutes=5))
+    assert found["cells that did not run"] == len(code) - 3
+    assert "broken on purpose" in found["red outputs"][-1]
+
+
+def solved_lesson(folder: Path) -> Path:
+    """Lesson 01 among the solved copies of all lessons, which go to a folder."""
+    command = [sys.executable, ROOT / "tools" / "solutions.py", "--test", "--output", folder]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return next(folder.glob("01_*.ipynb"))
 
 
 def figures_in(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -32,15 +33,49 @@ def state_of(finding, *words):
 
 @pytest.mark.parametrize(
     "version, state",
-    [((3, 8), "MISSING"), ((3, 10), "MISSING"), ((3, 11), "good"), ((3, 14), "good")],
+    [
+        ((3, 8), "MISSING"),
+        ((3, 10), "MISSING"),
+        ((3, 11), "good"),
+        ((3, 14), "good"),
+        ((3, 15), "MISSING"),
+    ],
 )
 def test_python(check, version, state):
     assert state_of(check.python_version(version), "3.") == state
 
 
-def test_the_oldest_python_is_that_of_the_project(check):
+def test_the_python_releases_are_those_of_the_project(check):
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'requires-python = ">={}.{}"'.format(*check.OLDEST_PYTHON) in text
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "Python {}.{} to {}.{},".format(*check.OLDEST_PYTHON, *check.NEWEST_PYTHON) in text
+
+
+@pytest.mark.parametrize(
+    "name, processor, macos, state, words",
+    [
+        ("Linux", "x86_64", "", "good", ["Linux x86_64"]),
+        ("Linux", "aarch64", "", "good", ["Linux aarch64"]),
+        ("Linux", "armv7l", "", "MISSING", ["use another computer"]),
+        ("Darwin", "arm64", "14.5", "good", ["macOS 14.5 arm64"]),
+        ("Darwin", "arm64", "13.7.1", "MISSING", ["13.7.1", "update macOS to 14 or newer"]),
+        ("Darwin", "x86_64", "15.1", "MISSING", ["use another computer"]),
+        ("Windows", "amd64", "", "good", ["Windows amd64"]),
+        ("Windows", "arm64", "", "MISSING", ["use another computer"]),
+        ("Windows", "win32", "", "MISSING", ["use another computer"]),
+        ("FreeBSD", "amd64", "", "MISSING", ["use another computer"]),
+    ],
+)
+def test_system(check, name, processor, macos, state, words):
+    assert state_of(check.system(name, processor, macos, installed=False), *words) == state
+    assert state_of(check.system(name, processor, macos, installed=True)) == "good"
+
+
+def test_this_computer_has_packages(check):
+    release = platform.mac_ver()[0]
+    finding = check.system(platform.system(), check.machine(), release, installed=False)
+    assert state_of(finding) == "good"
 
 
 @pytest.mark.parametrize(

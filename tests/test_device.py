@@ -156,6 +156,10 @@ def test_bfloat16_only_where_the_processor_has_it(monkeypatch):
     assert product() == torch.float32
 
 
+def test_the_tests_compute_on_the_cpu():
+    assert devices.pick_device() == CPU
+
+
 def test_the_device_order_is_cuda_then_mps_then_cpu(monkeypatch):
     for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)

@@ -11,6 +11,7 @@ from imbalkit.fast import (
     MatrixConv2d,
     Mirrored,
     Resize,
+    Shifted,
     Together,
     fast_net,
     fit_fast,
@@ -158,3 +159,16 @@ def test_mirrored_gives_an_image_and_its_mirror_image_the_same_logits(blobs):
     torch.testing.assert_close(both(images), both(images.flip(3)))
     torch.testing.assert_close(both(images), (net(images) + net(images.flip(3))) / 2)
     assert (net(images) - net(images.flip(3))).abs().max() > 1e-3
+
+
+def test_shifted_means_over_an_image_and_its_two_neighbours(blobs):
+    net = fast_net(blobs, width=4).eval()
+    images = normalised(blobs)[:4]
+    up_left = torch.cat([images[:, :, 1:], images[:, :, -2:-1]], 2)
+    up_left = torch.cat([up_left[..., 1:], up_left[..., -2:-1]], 3)
+    down_right = torch.cat([images[:, :, 1:2], images[:, :, :-1]], 2)
+    down_right = torch.cat([down_right[..., 1:2], down_right[..., :-1]], 3)
+    expected = (net(images) + net(up_left) + net(down_right)) / 3
+    torch.testing.assert_close(Shifted(net)(images), expected)
+    assert (expected - net(images)).abs().max() > 1e-3
+    assert Shifted(net)(images[:, :, :, :20]).shape == (4, len(blobs.classes))  # not square

@@ -68,6 +68,28 @@ def test_strong_changes_reach_the_share_of_images_that_a_recipe_names(small_sets
     assert 0.4 < (changed != images).flatten(1).any(1).float().mean() < 0.6
 
 
+@pytest.mark.parametrize(
+    ("shifted", "members", "answers"), [(False, 1, 2), (True, 1, 6), (True, 2, 12)]
+)
+def test_a_recipe_says_how_many_answers_are_averaged(
+    small_sets, monkeypatch, shifted, members, answers
+):
+    looked_at = []
+    monkeypatch.setattr(fast, "ldam_clock", lambda images: {"float32": 1.0})
+    monkeypatch.setattr(imbalkit.fast, "fit_fast", lambda *others, **options: None)
+
+    def note(model, images, test):
+        for net in model.modules():
+            if isinstance(net, imbalkit.fast.Classifier):
+                net.register_forward_pre_hook(lambda *_: looked_at.append(1))
+        model(torch.zeros(1, 3, 32, 32))
+        return {}
+
+    monkeypatch.setattr(fast, "judge", note)
+    fast.train(fast.Recipe(width=4, epochs=1, shifted=shifted, members=members), seed=0)
+    assert len(looked_at) == answers
+
+
 def test_a_finished_training_is_kept_and_not_run_again(tmp_path, small_sets, monkeypatch):
     monkeypatch.setattr(fast, "RECIPES", {"tiny": fast.Recipe(width=4, epochs=2)})
     monkeypatch.setattr(fast, "SEEDS", 2)

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations
 
 import joblib
 import numpy as np
@@ -188,18 +188,34 @@ def small_lab():
     )
 
 
-@pytest.mark.notebooks  # trains, though in no notebook
-@pytest.mark.parametrize("method", METHODS)
-def test_each_method_trains_and_every_setting_acts(method, small_lab, monkeypatch):
+@pytest.fixture(scope="module")
+def on_small_lab(small_lab):
+    """``(method, setting)`` to the record and the logits of a short training."""
+
     def fake_start(ratio, seed):
         torch.manual_seed(seed)
         return small_lab
 
-    monkeypatch.setattr(cell_module, "start", fake_start)
+    def train(method, setting):
+        cell = Cell(method, setting, 100, 0, Budget(epochs=5, width=4))
+        return run(cell, METHODS[method].train)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cell_module, "start", fake_start)
+        yield train
+
+
+@pytest.fixture(scope="module")
+def plain_logits(on_small_lab):
+    return on_small_lab("cross-entropy", None)[1]["cross-entropy"]
+
+
+@pytest.mark.notebooks  # trains, though in no notebook
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_trains_and_every_setting_acts(method, on_small_lab, plain_logits):
     first_logits = []
     for setting in METHODS[method].grid:
-        cell = Cell(method, setting, 100, 0, Budget(epochs=5, width=4))
-        made, logits = run(cell, METHODS[method].train)
+        made, logits = on_small_lab(method, setting)
         assert made["rows"].keys() == logits.keys()
         for name, row in made["rows"].items():
             assert 0 <= row["test"]["balanced_accuracy"] <= 1 and 1 <= row["epoch"] <= 5
@@ -210,9 +226,11 @@ def test_each_method_trains_and_every_setting_acts(method, small_lab, monkeypatc
         first, *others = logits.values()
         assert all((first != other).any() for other in others)
         first_logits.append(first)
-    for one, other in pairwise(first_logits):
+    if method != "cross-entropy":
+        first_logits.append(plain_logits)
+    for one, other in combinations(first_logits, 2):
         assert (one != other).any()
-    again, _ = run(cell, METHODS[method].train)
+    again, _ = on_small_lab(method, setting)
     assert without_clocks({0: again}) == without_clocks({0: made})
 
 

@@ -10,17 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imbalkit import training
 from imbalkit.diagnose import CollapseMonitor, CollapseWarning
 from imbalkit.training import constant, fit
 
 STEPS = 300
 QUIET = {"show_progress": False}
-
-
-@pytest.fixture(autouse=True)
-def _on_the_cpu(monkeypatch):
-    monkeypatch.setattr(training, "pick_device", lambda: torch.device("cpu"))
 
 
 def labels(n, counts=(1, 1, 1)):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
@@ -50,6 +51,21 @@ def test_constraints_pin_each_package_once_and_exactly():
     assert [str(p) for p in pins() if not re.fullmatch(r"==[^*,]+", str(p.specifier))] == []
 
 
+def test_pins_install_on_the_first_release_of_the_oldest_python():
+    """Debian 12 has Python 3.11.2: a pin that asks for 3.11.5 cannot be installed there."""
+    oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    installed = {canonicalize_name(d.name): d.metadata for d in metadata.distributions()}
+    asked = {
+        str(pin): installed[name].get("Requires-Python")
+        for pin in pins()
+        if (name := canonicalize_name(pin.name)) in installed
+        and installed[name]["Version"] in pin.specifier
+    }
+    assert len(asked) > 20
+    too_new = {p: asks for p, asks in asked.items() if oldest not in SpecifierSet(asks or "")}
+    assert too_new == {}
+
+
 @pytest.mark.parametrize("requirement", requirements(), ids=lambda r: r.name)
 def test_each_requirement_is_pinned_within_its_range(requirement):
     pinned = {canonicalize_name(pin.name): pin.specifier for pin in pins()}
@@ -77,6 +93,26 @@ def test_conda_environment_installs_the_package_with_the_pins():
     (install,) = last["pip"][1:]
     extras = re.fullmatch(r"-e \.\[([\w,]+)\]", install).group(1).split(",")
     assert set(extras) == set(PROJECT["optional-dependencies"])
+
+
+def test_python_releases_agree():
+    newest = workflow("tests")["jobs"]["quick"]["strategy"]["matrix"]["include"][-1]["python"]
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    for name in ("README.md", "docs/index.md", "docs/teaching.md", "Makefile"):
+        assert f"Python {oldest} to {newest}" in " ".join(read(name).split()), name
+
+
+@pytest.mark.parametrize(
+    "version, accepted",
+    [((2, 7), False), ((3, 10), False), ((3, 11), True), ((3, 14), True), ((3, 15), False)],
+)
+def test_make_accepts_the_python_releases_and_names_them_otherwise(version, accepted):
+    code = re.search(r'@\$\(PYTHON\) -c "(import sys;.*?)"\n', read("Makefile"), re.DOTALL).group(1)
+    code = code.replace("\\\n", "").replace("sys.version_info", f"{(*version, 0)}")
+    with pytest.raises(SystemExit) as ended:
+        exec(code)
+    words = f"imbalkit needs Python 3.11 to 3.14, and $(PYTHON) is {version[0]}.{version[1]}: "
+    assert ended.value.code == 0 if accepted else ended.value.code.startswith(words)
 
 
 def test_versions_agree():
@@ -146,6 +182,17 @@ def test_public_ci_tries_the_oldest_and_the_newest_releases():
     python = next(Requirement(d) for d in ENVIRONMENT["dependencies"][:-1] if "python" in d)
     following = f"3.{int(newest.split('.')[1]) + 1}"
     assert newest in python.specifier and following not in python.specifier
+
+
+def test_nightly_ci_has_a_browser_and_keeps_what_it_showed():
+    job = workflow("nightly")["jobs"]["lessons"]["steps"]
+    commands = [step.get("run") for step in job]
+    assert "chromium --version" in commands[: commands.index("make test")]
+    (keep,) = [step for step in job if "upload-artifact" in step.get("uses", "")]
+    assert keep["if"] == "always()" and job.index(keep) > commands.index("make test")
+    folders = keep["with"]["path"].split()
+    assert folders == ["build/screenshots", "build/screens"]
+    assert all(folder in read("CONTRIBUTING.md") for folder in folders)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)

@@ -100,7 +100,6 @@ def folder_and_precision(tmp_path, monkeypatch):
     for module in ("device", "training"):  # another layout rounds differently, and it adds up
         layout = f"imbalkit.{module}.memory_format"
         monkeypatch.setattr(layout, lambda device: torch.contiguous_format)
-    monkeypatch.setattr("imbalkit.training.pick_device", lambda: torch.device("cpu"))
     monkeypatch.syspath_prepend(str(NOTEBOOKS))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -7,6 +7,7 @@ returns what is wrong, one sentence a fault, and is first shown to fail on a pag
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from functools import cache
@@ -28,6 +29,8 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# Milliseconds from the request of a page until all that it loads is there.
+READY = "performance.getEntriesByType('navigation')[0].duration"
 # It would read the style sheets again, which a page from the file system may not.
 AXE = {"resultTypes": ["violations"], "preload": False}
 # A page of each kind: dark colours come from the theme, and axe takes seconds for a page.
@@ -155,10 +158,15 @@ def look(browser, axe, address, dark):
             for fault in found
             if fault["impact"] in ("serious", "critical")
         ]
+    notes["seconds"] = page.evaluate(READY) / 1000
     notes["formulas"] = page.locator("mjx-container").count()
     notes["formula errors"] = page.locator("mjx-merror, [data-mjx-error]").count()
     page.context.close()
     return notes
+
+
+def megabytes(files):
+    return sum(path.stat().st_size for path in files) / 1e6
 
 
 def remote(requests):
@@ -360,8 +368,9 @@ def test_start_page_is_the_first(site):
 
 
 def test_each_entry_of_the_reference_names_a_lesson(site):
-    """All but what works beneath the lessons, in modules that none of them imports."""
-    beneath = {"counts", "device", "exercises", "files", "profiles", "progress"}
+    """All but those in the modules of which the start of the reference says so."""
+    start = (ROOT / "docs/api/index.md").read_text(encoding="utf-8").split("##")[0]
+    beneath = set(re.findall(r"`imbalkit\.(\w+)", start.split("beneath")[1]))
     entries, without = 0, []
     for path in sorted((site / "docs/api").rglob("*.html")):
         for entry in soup(site, str(path.relative_to(site))).select("dl.function, dl.class"):
@@ -369,7 +378,7 @@ def test_each_entry_of_the_reference_names_a_lesson(site):
             if not entry.select('a[href*="/notebooks/"]'):
                 without.append(entry.dt["id"])
     assert entries > 100
-    assert [name for name in without if name.split(".")[1] not in beneath] == []
+    assert {name.split(".")[1] for name in without} == beneath
 
 
 def test_reference_has_every_module(site):
@@ -381,12 +390,24 @@ def test_reference_has_every_module(site):
     assert modules - {"imbalkit.__init__", "imbalkit.exercises"} <= documented
 
 
+# The first author and the year: of "Cao et al. 2019, *Learning ...*", or of all authors' names.
+PAPER = re.compile(r"([A-Z][\w-]*)(?:(?:, | and )[\w -]+?| et al\.)* (\d{4}), \*")
+
+
 def test_papers_of_the_lessons_are_among_the_references(site):
-    listed = soup(site, "docs/references.html").get_text()
+    page = soup(site, "docs/references.html")
+    papers = set()
     for path in NOTEBOOKS:
         text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        papers |= {(author, year, path.stem[:2]) for author, year in PAPER.findall(text)}
         for number in re.findall(r"arXiv[: ](\d{4}\.\d{4,5})", text):
-            assert number in listed, path.name
+            assert number in page.get_text(), path.name
+    listed = set()
+    for row in page.select("tbody tr"):
+        authors, *_, used_in = (cell.get_text() for cell in row.find_all("td"))
+        first, year = re.split("[ ,]", authors)[0], authors[-4:]
+        listed |= {(first, year, lesson) for lesson in re.findall(r"\b\d\d\b", used_in)}
+    assert papers == listed and len(papers) > 40
 
 
 def test_times_and_versions_are_those_of_the_project(site):
@@ -395,6 +416,25 @@ def test_times_and_versions_are_those_of_the_project(site):
     assert f"{sum(t['seconds'] for t in timings.values()) / 60:.1f}" in page
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert re.search(r"^torch==(.*)$", pins, flags=re.MULTILINE).group(1) in page
+
+
+def test_size_and_load_are_as_stated(site, visits):
+    """docs/measured.md: "The whole site takes 30 MB", and what the pages of it load."""
+    page = soup(site, "docs/measured.html").get_text(" ")
+    whole, heaviest, formulas, middle = map(float, re.findall(r"([\d.]+) MB", page))
+    files = [path for path in site.rglob("*") if path.is_file()]
+    assert megabytes(files) == pytest.approx(whole, rel=0.1)
+    loaded = {name: megabytes(on_disk(notes["requests"])) for name, notes in visits.items()}
+    assert max(loaded.values()) == pytest.approx(heaviest, rel=0.1)
+    assert statistics.median(loaded.values()) == pytest.approx(middle, rel=0.1)
+    assert megabytes([site / "_static/tex-svg.js"]) == pytest.approx(formulas, rel=0.1)
+    # A clock that is shared with other tests; the page states what an idle machine took.
+    assert statistics.median(notes["seconds"] for notes in visits.values()) < 10
+
+
+def on_disk(requests):
+    addresses = {urlsplit(url) for url in requests}
+    return {Path(unquote(url.path)) for url in addresses if url.scheme == "file"}
 
 
 def test_screenshots_for_a_person_to_look_at(site):

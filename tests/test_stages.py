@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from imbalkit import training, weights
+from imbalkit import weights
 from imbalkit.data import Batches
 from imbalkit.losses import WeightedCrossEntropy
 from imbalkit.models import Classifier, resnet
@@ -26,12 +26,6 @@ from imbalkit.training import constant, evaluate, fit, predict, sgd, warmup_cosi
 
 CPU = torch.device("cpu")
 WIDTH = 8
-
-
-@pytest.fixture(autouse=True)
-def _on_the_cpu(monkeypatch):
-    """Bit for bit: also where there is a GPU, whose sums come in any order."""
-    monkeypatch.setattr(training, "pick_device", lambda: CPU)
 
 
 def two_halves():

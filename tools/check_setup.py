@@ -16,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import urllib.request
@@ -23,13 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OLDEST_PYTHON = (3, 11)
+# PyTorch has packages for these releases of Python and these processors, and for macOS from 14 on.
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
+PROCESSORS = {"Linux": ("x86_64", "aarch64"), "Darwin": ("arm64",), "Windows": ("amd64",)}
+OLDEST_MACOS = 14
 GOOD, NOTE, MISSING = "good", "note", "MISSING"
 GB = 1e9
 # PyTorch for Linux brings the libraries of NVIDIA's GPUs. To run needs little: outputs and caches.
 TO_INSTALL = {"Linux": 7 * GB}
 TO_INSTALL_ELSEWHERE, TO_RUN = 3 * GB, 1 * GB
-# A training takes up to 1.6 GB (benchmarks/README.md); the system and a browser come on top.
+# A training takes up to 1.6 GB (benchmarks/README.md); the system and a browser need some too.
 LEAST_MEMORY, EASY_MEMORY = 2 * GB, 4 * GB
 # The longest cell of lesson 00 is a training on these numbers of images. A quarter of a pass is
 # timed at once, so that a slow computer is known to be slow soon.
@@ -66,6 +70,7 @@ def examine():
     yield python_version(sys.version_info[:2])
     packages = installed_packages()
     installed = packages.state != MISSING
+    yield system(platform.system(), machine(), platform.mac_ver()[0], installed)
     yield free_disk(shutil.disk_usage(ROOT).free, installed, platform.system())
     yield memory(total_memory())
     yield cores(available_cores())
@@ -87,10 +92,31 @@ def line_of(finding):
 
 def python_version(version):
     found = "{}.{}".format(*version)
-    if version >= OLDEST_PYTHON:
+    if OLDEST_PYTHON <= version <= NEWEST_PYTHON:
         return Finding("Python", GOOD, found)
-    oldest = "{}.{}".format(*OLDEST_PYTHON)
-    return Finding("Python", MISSING, found, f"install Python {oldest} or newer, and use that one")
+    needed = "{}.{} to {}.{}".format(*OLDEST_PYTHON, *NEWEST_PYTHON)
+    return Finding("Python", MISSING, found, f"install a Python from {needed}, and use that one")
+
+
+def machine():
+    """What this Python was made for, such as "x86_64". An emulated one needs packages for that."""
+    if platform.system() == "Windows":
+        return sysconfig.get_platform().replace("win-", "")
+    return platform.machine()
+
+
+def system(name, processor, macos, installed):
+    """macos: its release, such as "14.5"; empty on another system."""
+    found = f"macOS {macos} {processor}" if name == "Darwin" else f"{name} {processor}"
+    has_package = processor in PROCESSORS.get(name, ())
+    too_old = name == "Darwin" and int(macos.partition(".")[0] or 0) < OLDEST_MACOS
+    # PyTorch may also come from elsewhere, such as conda-forge.
+    if installed or (has_package and not too_old):
+        return Finding("system", GOOD, found)
+    if has_package:
+        return Finding("system", MISSING, found, f"update macOS to {OLDEST_MACOS} or newer")
+    advice = "use another computer: PyTorch has no package for this one"
+    return Finding("system", MISSING, found, advice)
 
 
 def free_disk(free, installed, system):

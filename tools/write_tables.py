@@ -31,8 +31,8 @@ READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
 EXERCISE = re.compile(r"^\*\*\d\. [^*]*\((\d+) minutes\)", re.MULTILINE)
 # The columns of the leaderboard that fit a page.
 COLUMNS = [
-    "balanced accuracy", "recall, 3 most frequent", "recall, 3 rarest", "calibration error",
-    "minutes", "published",
+    "balanced accuracy", "recall, 3 most frequent", "recall, 3 rarest", "many", "medium",
+    "macro f1", "calibration error", "minutes", "published",
 ]  # fmt: skip
 
 
@@ -82,7 +82,10 @@ def teaching_table() -> str:
 
 def leaderboard_table() -> str:
     """The methods at ratio 100, best first: mean and deviation over the seeds."""
+    sources = json.loads(BOARD.read_text(encoding="utf-8"))["published"]
     table = mean_and_spread(leaderboard(BOARD))[COLUMNS]
+    for method in sources.keys() & set(table.index):
+        table.loc[method, "published"] += f" ({sources[method]['source']})"
     rows = [[method, *figures] for method, *figures in table.itertuples()]
     return markdown_table(["method", *table.columns], rows)
 

@@ -104,8 +104,9 @@ def train(recipe: Recipe, seed: int) -> dict:
     seconds = time.perf_counter() - started
     after = ldam_clock(images)
     ldam = {name: round((before[name] + after[name]) / 2) for name in before}
-    tested = Ensemble(members) if recipe.members > 1 else members[0]
-    return {"seconds": round(seconds, 1), "ldam_seconds": ldam} | judge(tested, images, test)
+    return {"seconds": round(seconds, 1), "ldam_seconds": ldam} | judge(
+        Ensemble(members), images, test
+    )
 
 
 def tricks(rung: str, seed: int) -> dict:

@@ -123,11 +123,14 @@ def compute(methods: list[str], budget: Budget, folder: Path, jobs: int) -> dict
     ranked = summary.ranked_methods(records)
     ensembles = {
         "ensemble of three methods": {seed: [(m, seed) for m in ranked[:3]] for seed in SEEDS},
-        "ensemble of three seeds": {
-            seed: [(ranked[0], s) for s in seeds] for seed, seeds in ENSEMBLE_SEEDS.items()
-        },
     }
-    trained(ranked[:1], RATIO, sorted({s for seeds in ENSEMBLE_SEEDS.values() for s in seeds}))
+    of_seeds = {"ensemble of three seeds": ranked[0], "ensemble of the combination": "combination"}
+    for name, method in of_seeds.items():
+        if method in methods:
+            trained([method], RATIO, sorted(s for seeds in ENSEMBLE_SEEDS.values() for s in seeds))
+            ensembles[name] = {
+                seed: [(method, s) for s in seeds] for seed, seeds in ENSEMBLE_SEEDS.items()
+            }
     for name, by_seed in ensembles.items():
         for seed, members in by_seed.items():
             cells = [Cell(m, settings[m], RATIO, s, budget) for m, s in members]

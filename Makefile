@@ -45,7 +45,7 @@ test: lint ## all tests: ruff, the quick tests, those that train, then every not
 	$(PYTEST) -m "not notebooks"
 	@$(GET_DATA); $(PYTEST) --dist loadgroup -m notebooks
 	$(BIN)/python tools/solutions.py --test --output build/tested
-	@$(GET_DATA); $(PYTEST) --dist loadscope --timeout=0 --nbval-lax --nbval-current-env \
+	@$(GET_DATA); $(PYTEST) --dist loadscope --no-loadscope-reorder --timeout=0 --nbval-lax --nbval-current-env \
 		--nbval-cell-timeout=$(CELL_TIMEOUT) $(RUN_IN_BROWSER) build/tested
 
 notebooks: .venv/learn.stamp ## execute the lessons in place, note their timings in the README

@@ -44,7 +44,8 @@ def first_remedy(counts) -> Advice:
     if few:
         cautions.append(
             f"{few} of {len(counts)} classes have fewer than {FEW} training images: a remedy "
-            "repeats them and adds none. Collect more, merge classes, or augment (lesson 08)"
+            "repeats them and adds none. Collect more, merge classes, or augment all classes "
+            "(lesson 08)"
         )
     if counts.max() <= MANY:
         cautions.append(

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     skipped = {}
     try:
-        predictor, root = load(options.model), Path(options.folder)
+        predictor, root = load(options.model), Path(options.folder).expanduser()
         if not root.is_dir():
             raise ValueError(f"{root}: there is no such folder; check the path.")
         rows = list(predict_folder(predictor, root, skipped))

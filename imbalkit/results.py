@@ -112,8 +112,9 @@ def fast_recipes(path: str | Path) -> pd.DataFrame:
 
     path: the file that ``python -m benchmarks.fast`` writes.
 
-    Columns: recipe, seed; minutes of the clock; "LDAM-DRW" and "LDAM-DRW, float32", the minutes
-    that its recipe takes on the same machine, timed in the same run; balanced accuracy in percent.
+    Columns: recipe, seed; minutes of the clock; minutes of LDAM-DRW, and the same in float32: those
+    of its recipe on the same machine, reckoned from steps timed in the same run; balanced accuracy
+    in percent.
     """
     rows = []
     for recipe in json.loads(Path(path).read_text(encoding="utf-8"))["recipes"]:
@@ -124,8 +125,8 @@ def fast_recipes(path: str | Path) -> pd.DataFrame:
                     "recipe": recipe["name"],
                     "seed": seed,
                     "minutes": run["seconds"] / 60,
-                    "LDAM-DRW": (usual or [precise])[0] / 60,
-                    "LDAM-DRW, float32": precise / 60,
+                    "minutes of LDAM-DRW": (usual or [precise])[0] / 60,
+                    "minutes of LDAM-DRW, float32": precise / 60,
                     "balanced accuracy": 100 * run["balanced_accuracy"],
                 }
             )

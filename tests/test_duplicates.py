@@ -53,6 +53,17 @@ def test_different_pictures_and_colours_are_no_copies(photographs):
     assert find_duplicates(torch.cat([plain[:2], noisy[:2]])).near.tolist() == [[0, 2], [1, 3]]
 
 
+def test_near_says_how_much_copies_may_differ(photographs):
+    images = torch.cat([photographs[:9], photographs[:1], saved_again(photographs[1])[None]])
+    exact, usual, all_alike = (find_duplicates(images, near) for near in (0, 0.15, 10))
+    assert exact.exact.tolist() == usual.exact.tolist() == [[0, 9]]
+    assert [len(d.near) for d in (exact, usual)] == [0, 1]
+    assert exact.groups[10] != exact.groups[1] and usual.groups[10] == usual.groups[1]
+    assert len(all_alike.groups.unique()) == 1
+    with pytest.raises(ValueError, match="near is -1"):
+        find_duplicates(images, -1)
+
+
 def test_copies_of_copies_are_one_group(photographs):
     second = saved_again(photographs[0])
     images = torch.stack([photographs[0], photographs[1], second, second])

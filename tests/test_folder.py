@@ -128,6 +128,12 @@ def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
 # --- a folder
 
 
+def test_the_home_folder_may_be_a_tilde(pets, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(pets.parent))
+    assert import_folder(f"~/{pets.name}", 16).files == import_folder(pets, 16).files
+
+
 def test_a_folder_is_read_with_its_report(pets):
     got = import_folder(pets, 16)
     assert got.images.classes == ("cat", "dog") and got.images.labels.tolist() == [0, 1, 1, 1]

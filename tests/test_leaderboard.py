@@ -212,9 +212,7 @@ def plain_logits(on_small_lab):
 
 @pytest.mark.notebooks  # trains, though in no notebook
 @pytest.mark.parametrize("method", METHODS)
-def test_each_method_trains_and_every_setting_acts(
-    method, small_lab, on_small_lab, plain_logits
-):
+def test_each_method_trains_and_every_setting_acts(method, small_lab, on_small_lab, plain_logits):
     first_logits = []
     for setting in METHODS[method].grid:
         made, logits = on_small_lab(method, setting)

@@ -11,6 +11,8 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+from imbalkit.inference import load
+
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "12_your_own_data.ipynb"
 MODES = ("RGB", "L", "RGBA", "RGB", "P", "I;16")
 ODD_NAMES = ("gato montés", "two words", "猫", "a & b <c>")
@@ -40,7 +42,7 @@ def write_folder(root, classes, largest, smallest=2):
     return root
 
 
-def run(folder, monkeypatch):
+def run(folder, model_folder, monkeypatch):
     """The notebook after its execution, with a training of a few steps."""
     monkeypatch.setenv("IMBALKIT_FOLDER", str(folder))
     monkeypatch.setenv("IMBALKIT_PROFILE", "cpu")
@@ -48,6 +50,7 @@ def run(folder, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for cell in notebook.cells:
         cell.source = cell.source.replace("steps = 60 *", "steps = 1 *")
+        cell.source = cell.source.replace('"my_model"', repr(str(model_folder)))
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
     return notebook
@@ -68,9 +71,11 @@ def printed(notebook):
 def test_the_lesson_runs_on_any_folder(tmp_path, monkeypatch, classes, largest, smallest):
     folder = write_folder(tmp_path / "my images", classes, largest, smallest)
     before = sorted(folder.rglob("*"))
-    text = printed(run(folder, monkeypatch))
+    model_folder = tmp_path / "my_model"
+    text = printed(run(folder, model_folder, monkeypatch))
     torn = -(-classes // 3)
     assert f"of {classes} classes; {torn} files skipped" in text and "torn.png" in text
     assert re.search(r"careful: 0 of \d+ test images have a copy", text)
     assert "exit status 1" in text  # the command met the damaged file that the lesson adds
     assert sorted(folder.rglob("*")) == before
+    assert load(model_folder / "model.pt").settings["size"] == 32  # and it is still there

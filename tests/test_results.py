@@ -125,8 +125,8 @@ def test_fast_recipes_have_the_minutes_of_both_precisions_of_the_rival(fast_file
     table = fast_recipes(fast_file)
     assert table["recipe"].tolist() == ["short", "short", "long"]
     assert table["minutes"].tolist() == pytest.approx([1, 1.1, 10])
-    assert table["LDAM-DRW"].tolist() == [50, 50, 100]
-    assert table["LDAM-DRW, float32"].tolist() == [100, 100, 100]
+    assert table["minutes of LDAM-DRW"].tolist() == [50, 50, 100]
+    assert table["minutes of LDAM-DRW, float32"].tolist() == [100, 100, 100]
     assert table["balanced accuracy"].tolist() == pytest.approx([75, 77, 83])
 
 

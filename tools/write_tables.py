@@ -1,10 +1,11 @@
-"""Draw the tables and the figure of the documents from what was measured.
+"""Draw the tables and the figures of the documents from what was measured.
 
 python tools/write_tables.py            bring them up to date
 python tools/write_tables.py --check    exit with 1 if one is out of date
 
 The lessons' minutes come from notebooks/timings.json, the leaderboard from
-notebooks/leaderboard.json, the fast recipes from notebooks/fast.json.
+notebooks/leaderboard.json, the fast recipes from notebooks/fast.json, the curve of LDAM-DRW's own
+recipe from benchmarks/results/ldam_drw.json.
 """
 
 import argparse
@@ -25,8 +26,8 @@ from imbalkit.results import fast_recipes, leaderboard, mean_and_spread
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "teaching.md"
-BOARD, FIGURE = NOTEBOOKS / "leaderboard.json", ROOT / "docs" / "leaderboard.png"
-FAST = NOTEBOOKS / "fast.json"
+BOARD, FAST = NOTEBOOKS / "leaderboard.json", NOTEBOOKS / "fast.json"
+PAPER = ROOT / "benchmarks" / "results" / "ldam_drw.json"
 READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
 EXERCISE = re.compile(r"^\*\*\d\. [^*]*\((\d+) minutes\)", re.MULTILINE)
 # The columns of the leaderboard that fit a page.
@@ -96,29 +97,60 @@ def fast_table() -> str:
     for name, runs in fast_recipes(FAST).groupby("recipe", sort=False):
         means = runs.mean(numeric_only=True)
         score = f"{means['balanced accuracy']:.1f} ± {runs['balanced accuracy'].std():.1f}"
-        ways = [means[way] / means["minutes"] for way in ("LDAM-DRW, float32", "LDAM-DRW")]
+        rival = "minutes of LDAM-DRW"
+        ways = [means[way] / means["minutes"] for way in (f"{rival}, float32", rival)]
         rows.append([name, score, f"{means['minutes']:.1f}", *(f"1/{times:.0f}" for times in ways)])
     heads = ["recipe", "balanced accuracy", "minutes", "of LDAM-DRW's time", "the same in bfloat16"]
     return markdown_table(heads, rows)
 
 
-def draw_leaderboard() -> None:
-    """The figure of the leaderboard, which holds the checksum of the file it was drawn from."""
-    ax = plots.leaderboard(leaderboard(BOARD), baseline="cross-entropy")
-    with atomic_path(FIGURE) as temporary:
-        ax.figure.savefig(temporary, format="png", dpi=110, metadata={"Source": checksum(BOARD)})
-    plt.close(ax.figure)
+def draw_leaderboard(path: Path):
+    return plots.leaderboard(leaderboard(path), baseline="cross-entropy").figure
+
+
+def draw_paper(path: Path):
+    """Accuracy after each epoch of `benchmarks.paper`, beside the figure that the paper reports."""
+    run = json.loads(path.read_text(encoding="utf-8"))
+    early, late = run["accuracy_of_1000_test_images"], run["accuracy_of_all_test_images"]
+    nothing = float("nan")
+    ax = plots.curves(
+        {
+            "training images": [100 * x for x in run["train_accuracy"]],
+            "1,000 test images": [100 * x for x in early] + [nothing] * len(late),
+            "all 10,000 test images": [nothing] * len(early) + [100 * x for x in late],
+        },
+        xlabel="epoch",
+        ylabel="accuracy (%)",
+    )
+    published = 100 * run["published_accuracy"]
+    ax.axhline(published, color="black", linewidth=1, linestyle=":", zorder=1)
+    ax.text(60, published + 1, f"as published, {published:.1f} %")
+    return ax.figure
+
+
+# Each figure with the file it is drawn from.
+FIGURES = {
+    ROOT / "docs" / "leaderboard.png": (BOARD, draw_leaderboard),
+}
+
+
+def write_figure(path: Path, source: Path, draw) -> None:
+    """The figure, which holds the checksum of the file it was drawn from."""
+    figure = draw(source)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Source": checksum(source)})
+    plt.close(figure)
 
 
 def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def figure_is_current() -> bool:
-    if not FIGURE.exists():
+def is_current(figure: Path, source: Path) -> bool:
+    if not figure.exists():
         return False
-    with Image.open(FIGURE) as image:
-        return image.text.get("Source") == checksum(BOARD)
+    with Image.open(figure) as image:
+        return image.text.get("Source") == checksum(source)
 
 
 def with_table(text: str, name: str, table: str) -> str:
@@ -135,10 +167,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
     out_of_date = []
-    if not figure_is_current():
-        out_of_date.append(FIGURE.name)
+    for figure, (source, draw) in FIGURES.items():
+        if is_current(figure, source):
+            continue
+        out_of_date.append(figure.name)
         if not check:
-            draw_leaderboard()
+            write_figure(figure, source, draw)
     for document, name, table in (
         (README, "lessons", lessons_table()),
         (README, "leaderboard", leaderboard_table()),

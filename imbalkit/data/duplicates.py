@@ -16,7 +16,7 @@ from torch import Tensor
 from imbalkit.counts import to_numpy
 
 SIDE = 8  # near copies are compared as thumbnails of 8 x 8 pixels
-NEAR = 0.15  # they differ by at most this share of their own contrast
+NEAR = 0.15  # unless said, they differ by at most this share of their own contrast
 LEAST_CONTRAST = 8.0  # grey levels; what varies less is taken as a plain surface
 CHUNK = 1024  # images compared with all others at once
 
@@ -35,31 +35,35 @@ class Duplicates:
     near: Tensor
 
 
-def find_duplicates(images: Tensor) -> Duplicates:
+def find_duplicates(images: Tensor, near: float = NEAR) -> Duplicates:
     """Find exact and near copies among images of one size.
 
     Near copies are the same picture saved again or resized. Their thumbnails of 8 x 8 pixels
-    differ by at most 15 % of their own contrast (the standard deviation of their values). A crop,
-    a mirrored copy or a much brighter one is not found.
+    differ by at most a share `near` of their own contrast (the standard deviation of their values).
+    A crop, a mirrored copy or a much brighter one is not found. Where all pictures look alike, as
+    parts on a belt do, near copies mean nothing: `near=0` finds exact copies only.
 
-    images: uint8, (N, H, W, 3). Time grows with the square of N.
+    images: uint8, (N, H, W, 3). Time grows with the square of N. near: 0 or more.
+    Raises ValueError for other images or another `near`.
     Derived in lesson 12.
     """
     if images.ndim != 4 or images.dtype != torch.uint8:
         raise ValueError(
             f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (N, H, W, 3)."
         )
+    if not near >= 0:
+        raise ValueError(f"near is {near}; give a share of the contrast, 0 or more.")
     first_with = {}
     first = [first_with.setdefault(x.tobytes(), i) for i, x in enumerate(to_numpy(images))]
     first = torch.tensor(first)
     unlike = (first == torch.arange(len(first))).nonzero().flatten()  # one of each exact group
-    near = unlike[_near_pairs(images[unlike])]
+    pairs = unlike[_near_pairs(images[unlike], near)] if near else unlike.new_empty(0, 2)
     copies = (first != torch.arange(len(first))).nonzero().flatten()
     exact = torch.stack([first[copies], copies], dim=1)
-    links = torch.cat([exact, near]).numpy()
+    links = torch.cat([exact, pairs]).numpy()
     graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(len(first),) * 2)
     groups = connected_components(graph, directed=False)[1]
-    return Duplicates(torch.from_numpy(groups.astype(np.int64)), exact, near)
+    return Duplicates(torch.from_numpy(groups.astype(np.int64)), exact, pairs)
 
 
 def thumbnails(images: Tensor) -> Tensor:
@@ -68,19 +72,19 @@ def thumbnails(images: Tensor) -> Tensor:
     return torch.cat([F.interpolate(c, (SIDE, SIDE), mode="area").flatten(1) for c in chunks])
 
 
-def _near_pairs(images: Tensor) -> Tensor:
+def _near_pairs(images: Tensor, near: float) -> Tensor:
     """Pairs of near copies: int64 (Q, 2)."""
     x = thumbnails(images)
     square = x.square().mean(1)
-    most = (NEAR * x.std(1, correction=0).clamp_min(LEAST_CONTRAST)).square()
+    most = (near * x.std(1, correction=0).clamp_min(LEAST_CONTRAST)).square()
     pairs = []
     for start in range(0, len(x), CHUNK):
         rows = slice(start, start + CHUNK)
         # The mean of (a - b)^2 as that of a^2 + b^2 - 2ab, for all pairs in one product.
         difference = (x[rows] @ x[start:].T).mul_(-2 / x.shape[1])
         difference.add_(square[rows, None]).add_(square[None, start:])
-        near = difference <= torch.minimum(most[rows, None], most[None, start:])
-        pairs.append(near.triu(1).nonzero() + start)
+        alike = difference <= torch.minimum(most[rows, None], most[None, start:])
+        pairs.append(alike.triu(1).nonzero() + start)
     return torch.cat(pairs)
 
 

@@ -108,7 +108,7 @@ def import_folder(path: str | os.PathLike, size: int = 32) -> ImportedFolder:
     Raises ValueError where there is no such folder, or fewer than two classes with an image.
     Derived in lesson 12.
     """
-    root = Path(path)
+    root = Path(path).expanduser()
     if not root.is_dir():
         raise ValueError(f"{root}: there is no such folder; check the path.")
     if size < 1:

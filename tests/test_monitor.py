@@ -108,6 +108,29 @@ def test_warns_once_in_a_sentence(what):
     assert "\n" not in monitor.warning and caught[0].filename == __file__
 
 
+@pytest.mark.parametrize(("told", "warns"), [(0.5, False), (0.0, True)])
+def test_a_cross_entropy_at_the_floor_is_no_fault_while_images_are_told_apart(told, warns):
+    """As with class weights: another loss falls, and the plain one passes the entropy."""
+    shares = torch.tensor([0.6, 0.3, 0.1])
+    entropy = -(shares * shares.log()).sum()
+
+    def make(step):
+        targets = labels(400, shares.tolist())
+        answers = torch.where(torch.rand(400) < told, targets, labels(400))
+        logits = F.one_hot(answers, 3).float()
+        low, high = 0.0, 20.0  # the size of the logits whose cross-entropy is that of the shares
+        if not told:
+            return shares.log() + 0.01 * torch.randn(400, 3) - 0.1 * logits, targets
+        for _ in range(40):
+            size = (low + high) / 2
+            below = F.cross_entropy(size * logits, targets) < entropy
+            low, high = (low, size) if not below else (size, high)
+        return high * logits, targets
+
+    monitor, caught = feed(make)
+    assert len(caught) == warns, monitor.warning
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_warns_of_a_loss_that_is_not_finite(value):
     monitor = CollapseMonitor()

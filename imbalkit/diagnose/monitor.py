@@ -21,6 +21,9 @@ LOOK_EVERY = 5  # steps; ten batches in fifty show enough, at a fifth of the cos
 JUDGE_EVERY = 50  # steps; each time waits for the device once
 IN_A_ROW = 3  # so often the same verdict, before it counts: training begins at these floors
 NEAR = 0.02  # relative distance to a floor; the mean over 1,280 images varies by about as much
+# Cohen's kappa, 0 for a guess and 1 for no error. A training with class weights passes the floors
+# on its way: it lowers another loss. Its answers say that it learns.
+GUESSES = 0.1
 
 
 class CollapseWarning(UserWarning):
@@ -31,8 +34,9 @@ class CollapseMonitor:
     """Warns once, in one sentence, when a training collapses.
 
     That is when the loss is not finite, when the outputs are probabilities (softmax before the
-    loss), or when for 150 steps nearly all predictions are one class, or the cross-entropy stays
-    at what is known without looking at an image: ln C, or the entropy of the class shares.
+    loss), or when for 150 steps nearly all predictions are one class, or the answers are about as
+    good as a guess and the cross-entropy stays at what is known without looking at an image: ln C,
+    or the entropy of the class shares.
 
     Counts stay on the device; it is waited for once every 50 steps.
 
@@ -76,25 +80,27 @@ class CollapseMonitor:
         labels = labels.clamp_min(0)
         classes = logits.shape[1]
         if self.sums is None:
-            self.sums = torch.zeros(3, device=logits.device)
+            self.sums = torch.zeros(4, device=logits.device)
             self.predicted = torch.zeros(classes, device=logits.device)
             self.true = torch.zeros(classes, device=logits.device)
         losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(counted == 0, 0)
-        self.sums += torch.stack([losses.sum(), counted.sum(), loss.float().reshape(())])
-        self.predicted.index_add_(0, logits.argmax(1), counted)
+        predicted = logits.argmax(1)
+        hits = ((predicted == labels) * counted).sum()
+        self.sums += torch.stack([losses.sum(), counted.sum(), hits, loss.float().reshape(())])
+        self.predicted.index_add_(0, predicted, counted)
         self.true.index_add_(0, labels, counted)
 
     def _judge(self, logits: Tensor) -> str:
         probabilities = _are_probabilities(logits)
         # One transfer, so that the device is waited for once.
         numbers = torch.cat([self.sums, probabilities, self.predicted, self.true]).tolist()
-        (total, images, loss, probabilities), counts = numbers[:4], numbers[4:]
+        (total, images, hits, loss, probabilities), counts = numbers[:5], numbers[5:]
         predicted, true = counts[: len(counts) // 2], counts[len(counts) // 2 :]
         self._forget()
         if not images and math.isfinite(loss):
             return ""
         cross_entropy = total / max(images, 1)
-        kind, sentence = verdict(cross_entropy, loss, predicted, true, bool(probabilities))
+        kind, sentence = verdict(cross_entropy, loss, predicted, true, hits, bool(probabilities))
         self.verdicts = [*self.verdicts, kind][-IN_A_ROW:]
         at_once = kind in ("non_finite", "double_softmax")
         if kind and (at_once or self.verdicts == [kind] * IN_A_ROW):
@@ -109,11 +115,12 @@ def _as_logits(scores: Tensor) -> Tensor:
 
 
 def verdict(
-    cross_entropy: float, loss: float, predicted: list, true: list, probabilities: bool
+    cross_entropy: float, loss: float, predicted: list, true: list, hits: float, probabilities: bool
 ) -> tuple[str, str]:
     """What a window of training looks like: a name and a sentence, or two empty strings.
 
-    cross_entropy: unweighted, mean of the window. predicted, true: counts of each class.
+    cross_entropy: unweighted, mean of the window. predicted, true: counts of each class. hits: how
+    many predictions are right.
     """
     if not math.isfinite(loss) or not math.isfinite(cross_entropy):
         return "non_finite", "the loss is not finite: stop, and lower the learning rate"
@@ -129,10 +136,19 @@ def verdict(
         top = max(predicted) / sum(predicted)
         which = predicted.index(max(predicted))
         return "collapse", f"{top:.0%} of the predictions are class {which}"
+    if kappa(hits, predicted, true) > GUESSES:
+        return "", ""
     for name, floor in (("ln C", math.log(len(true))), ("the entropy of the classes", entropy)):
         if floor > 0 and abs(cross_entropy - floor) < NEAR * floor:
             return "floor", f"the loss stays at {name}, {floor:.3f}: no image is told from another"
     return "", ""
+
+
+def kappa(hits: float, predicted: list, true: list) -> float:
+    """Cohen's kappa: how far the hits lie above those of guesses in the same shares."""
+    images = sum(true)
+    by_chance = sum(p * t for p, t in zip(predicted, true, strict=True)) / images
+    return (hits - by_chance) / (images - by_chance) if by_chance < images else 0.0
 
 
 def _are_probabilities(logits: Tensor) -> Tensor:

@@ -161,6 +161,6 @@ def test_impossible_shares_are_refused(fractions):
 
 def test_a_group_of_two_classes_is_refused():
     with pytest.raises(
-        ValueError, match="2 images have a copy under another class, first number 1"
+        ValueError, match="2 images have a group with another class in it, first number 1"
     ):
         grouped_split(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))

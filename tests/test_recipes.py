@@ -219,7 +219,7 @@ STREAM = """
 def stream(kind):
     generator = torch.Generator().manual_seed(0)
     for step in range(150):
-        labels = torch.randint(10, (32,), generator=generator)
+        labels = torch.randint(1 if kind == "one class" else 10, (32,), generator=generator)
         logits = torch.randn(32, 10, generator=generator) + 3 * F.one_hot(labels, 10)
         if kind == "collapsed":
             logits[:, 4] += 20
@@ -228,7 +228,7 @@ def stream(kind):
 """
 
 
-KINDS = {"healthy": "", "collapsed": "are class 4", "not finite": "not finite"}
+KINDS = {"healthy": "", "collapsed": "are class 4", "not finite": "not finite", "one class": ""}
 
 
 @executed
@@ -343,6 +343,14 @@ def test_class_weights_of_a_missing_class():
     before = "import my_project\nmy_project.train_set.targets = [0, 0, 2]"
     with pytest.raises(AssertionError, match="class 1 has no image"):
         run("Class weights", "0", before=before)
+
+
+@executed
+@pytest.mark.parametrize("name", ["Weighted cross-entropy", "Deferred re-weighting"])
+def test_weights_are_not_made_for_a_missing_class(name):
+    before = "import my_project\nmy_project.train_set.targets = [0, 0, 2]"
+    with pytest.raises(AssertionError, match="a class has no image"):
+        run(name, "0", before=before)
 
 
 @executed
@@ -620,7 +628,8 @@ def test_pasting_rare_images(project):
 
 @executed
 def test_ldam(project):
-    got = run("LDAM", "model.state_dict()")
+    # A power of two, so that the order of the products rounds nothing differently.
+    got = run("LDAM", "model.state_dict()", edit=("scale=10.0", "scale=32.0"))
     model = project.make_model()
     model.fc = models.CosineClassifier(model.fc.in_features, 10)
     counts = counts_of(project)
@@ -631,8 +640,8 @@ def test_ldam(project):
         loader,
         10,
         8,
-        loss_fn=losses.LDAMLoss(counts),
-        late_loss_fn=losses.LDAMLoss(counts, weight=weights.balanced(counts)),
+        loss_fn=losses.LDAMLoss(counts, scale=32),
+        late_loss_fn=losses.LDAMLoss(counts, scale=32, weight=weights.balanced(counts)),
         optimizer=momentum(model.parameters()),
         schedule=constant,
         show_progress=False,
@@ -641,18 +650,22 @@ def test_ldam(project):
 
 
 @executed
-def test_ldam_is_the_packages_loss(project):
+@pytest.mark.parametrize("scale", [30.0, 5.0])
+def test_ldam_is_the_packages_loss(project, scale):
     cosines, targets = torch.rand(12, 10) * 2 - 1, torch.arange(12) % 10
     after = f"""
 data = torch.load({str(saved({"x": cosines, "y": targets}))!r})
+with torch.no_grad():
+    top = model.eval()(torch.stack([train_set[i][0] for i in range(20)]).to(device)).abs().max()
 """
-    result = "[ldam(data['x'], data['y'], w, s) for w in (None, weight) for s in (30.0, 5.0)]"
-    got = run("LDAM", result, after=after, edit=("range(10)", "range(1)"))
+    result = f"([ldam({scale} * data['x'], data['y'], w) for w in (None, weight)], top)"
+    edit = ("scale=10.0", f"scale={scale}")
+    got, largest_logit = run("LDAM", result, after=after, edit=edit)
     counts = counts_of(project)
-    settings = [(w, s) for w in (None, weights.balanced(counts)) for s in (30.0, 5.0)]
-    for loss, (weight, scale) in zip(got, settings, strict=True):
+    for loss, weight in zip(got, (None, weights.balanced(counts)), strict=True):
         package = losses.LDAMLoss(counts, scale=scale, weight=weight)
         torch.testing.assert_close(loss, package(cosines, targets))
+    assert scale / 4 < largest_logit <= scale  # logits, and not cosines
 
 
 @executed
@@ -777,6 +790,16 @@ def test_copies_and_a_grouped_split():
     assert sorted(got["train"] + got["val"] + conflicts) == list(range(60))
     assert not torch.isin(groups[got["val"]], groups[got["train"]]).any()
     assert torch.bincount(labels[got["val"]]).min() >= 1
+
+
+@executed
+def test_groups_of_ones_own_may_mix_classes():
+    own = ("groups = copies", "groups = 1000 + torch.arange(60) // 6 * 7")
+    result = "dict(groups=groups, conflicts=conflicts, train=train, val=val)"
+    got = run("Copies and a grouped split", result, before=COPIES, edit=own)
+    assert sorted(got["conflicts"].tolist()) == [7, 59]  # the copies alone
+    assert len(got["train"] + got["val"]) == 58
+    assert not torch.isin(got["groups"][got["val"]], got["groups"][got["train"]]).any()
 
 
 @executed

@@ -131,8 +131,9 @@ def grouped_split(
     conflicts = label_conflicts(labels, groups)
     if len(conflicts):
         raise ValueError(
-            f"{len(conflicts)} images have a copy under another class, first number "
-            f"{int(conflicts[0])}; leave them out first (see label_conflicts)."
+            f"{len(conflicts)} images have a group with another class in it, first number "
+            f"{int(conflicts[0])}; leave copies out first (see label_conflicts). For groups that "
+            "may mix classes, such as patients, take scikit-learn's StratifiedGroupKFold."
         )
     shares = np.array([1 - sum(fractions), *fractions])
     random = np.random.default_rng(seed)

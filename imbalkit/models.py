@@ -121,7 +121,8 @@ class CosineClassifier(nn.Module):
     long vector or a bias.
 
     Features (N, width) to cosines (N, C), from -1 to 1. A loss has to multiply them by a scale, as
-    `imbalkit.losses.LDAMLoss` does. Derived in lesson 09.
+    `imbalkit.losses.LDAMLoss` does, and so has whoever wants probabilities of the trained model:
+    the softmax of cosines is nearly flat. Derived in lesson 09.
     """
 
     def __init__(self, width: int, num_classes: int):

@@ -131,6 +131,7 @@ def draw_paper(path: Path):
 # Each figure with the file it is drawn from.
 FIGURES = {
     ROOT / "docs" / "leaderboard.png": (BOARD, draw_leaderboard),
+    ROOT / "docs" / "ldam_drw.png": (PAPER, draw_paper),
 }
 
 

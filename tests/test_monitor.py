@@ -118,13 +118,13 @@ def test_a_cross_entropy_at_the_floor_is_no_fault_while_images_are_told_apart(to
         targets = labels(400, shares.tolist())
         answers = torch.where(torch.rand(400) < told, targets, labels(400))
         logits = F.one_hot(answers, 3).float()
-        low, high = 0.0, 20.0  # the size of the logits whose cross-entropy is that of the shares
         if not told:
             return shares.log() + 0.01 * torch.randn(400, 3) - 0.1 * logits, targets
+        low, high = 0.0, 20.0  # the size of the logits whose cross-entropy is that of the shares
         for _ in range(40):
             size = (low + high) / 2
             below = F.cross_entropy(size * logits, targets) < entropy
-            low, high = (low, size) if not below else (size, high)
+            low, high = (size, high) if below else (low, size)
         return high * logits, targets
 
     monitor, caught = feed(make)

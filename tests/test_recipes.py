@@ -628,7 +628,7 @@ def test_pasting_rare_images(project):
 
 @executed
 def test_ldam(project):
-    # A power of two, so that the order of the products rounds nothing differently.
+    # At other scales, 16 too, roundings differ and add up over the epochs; the next test has those.
     got = run("LDAM", "model.state_dict()", edit=("scale=10.0", "scale=32.0"))
     model = project.make_model()
     model.fc = models.CosineClassifier(model.fc.in_features, 10)

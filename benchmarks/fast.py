@@ -32,7 +32,8 @@ from torch import nn
 from benchmarks.paper import ldam_net
 from imbalkit import fast, metrics, models
 from imbalkit.augmentation import ColorJitter, PerClass, RandomAffine
-from imbalkit.data import Batches, ImageSet, channel_statistics, find_data, make_long_tail
+from imbalkit.course.embedded import find_data
+from imbalkit.data import Batches, ImageSet, channel_statistics, make_long_tail
 from imbalkit.device import autocast, describe, memory_format, pick_device, synchronize
 from imbalkit.ensembles import Ensemble
 from imbalkit.files import atomic_path

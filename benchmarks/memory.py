@@ -30,10 +30,10 @@ def peak_memory() -> float | None:
 def train_one_epoch(model_name: str, images: int | None) -> None:
     """Set up and train as a lesson does, validation included."""
     from imbalkit import models
-    from imbalkit.start import start
+    from imbalkit.course.lab import set_up
     from imbalkit.training import fit
 
-    lab = start()
+    lab = set_up()
     train = lab.train if images is None else lab.train.subset(torch.arange(images))
     model = getattr(models, model_name)(num_classes=len(lab.classes))
     fit(model, lab.train_batches(train), 1, val_batches=lab.eval_batches(lab.validation))

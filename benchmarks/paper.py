@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from imbalkit import weights
-from imbalkit.data import Batches, RandomCrop, RandomFlip, find_data, make_long_tail
+from imbalkit.course.embedded import find_data
+from imbalkit.data import Batches, RandomCrop, RandomFlip, make_long_tail
 from imbalkit.device import describe, pick_device
 from imbalkit.files import atomic_path
 from imbalkit.losses import LDAMLoss

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 import imbalkit
 from imbalkit import models
+from imbalkit.course.lab import Lab, set_up
 from imbalkit.data import (
     Batches,
     ImageDataset,
@@ -36,7 +37,6 @@ from imbalkit.data import (
 )
 from imbalkit.device import autocast, describe, memory_format, pick_device, synchronize
 from imbalkit.files import atomic_path
-from imbalkit.start import Lab, start
 from imbalkit.training import fit, sgd
 
 HERE = Path(__file__).parent
@@ -235,7 +235,7 @@ def measure(size: Size) -> dict:
     """All figures, and what they were measured on."""
     device = pick_device()
     started = time.perf_counter()
-    lab = start()
+    lab = set_up()
     results = {
         "date": date.today().isoformat(),
         "device": describe(device),

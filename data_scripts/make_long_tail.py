@@ -7,10 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from imbalkit.data.download import CIFAR
+from imbalkit.course.embedded import find_data
+from imbalkit.data.download import CIFAR, DownloadError
 from imbalkit.data.images import ImageSet
 from imbalkit.data.longtail import PROFILES, make_long_tail
-from imbalkit.data.sources import cifar_state, data_folders, find_data
+from imbalkit.data.sources import find_cifar
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         if wanted.images:
             write_images(subset, manifest.indices, wanted.images)
         manifest.save(wanted.manifest)
-    except (ValueError, OSError) as error:
+    except (DownloadError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{subset.source}: {len(subset)} images, {subset.class_counts().tolist()}.")
@@ -54,11 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def find_train(name: str) -> ImageSet:
     """The training set `name` and no substitute for it: who asks for CIFAR-10 wants no digits."""
-    if name in CIFAR and all(cifar_state(root, name) == "missing" for root in data_folders()):
-        raise ValueError(
-            f"{name} is not on this machine; run 'python data_scripts/fetch_data.py {name}' first."
-        )
-    train, _ = find_data(name, download=False)
+    find = find_data if name == "embedded" else find_cifar
+    train, _ = find(name, download=False)
     return train
 
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from scipy.stats import beta
 from torch import Tensor
 
-from imbalkit.counts import check_no_empty_class
+from imbalkit.checks import check_no_empty_class
 from imbalkit.data.batches import Augmentation
 from imbalkit.data.images import ImageSet
 from imbalkit.device import pick_device

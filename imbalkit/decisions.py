@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import precision_recall_curve
 from torch import Tensor
 
-from imbalkit.counts import to_numpy
+from imbalkit.checks import to_numpy
 from imbalkit.metrics import confusion
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are tried

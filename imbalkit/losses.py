@@ -10,7 +10,7 @@ Read `WeightedCrossEntropy` first: the others change one method of it.
 import torch
 from torch import Tensor, nn
 
-from imbalkit.counts import check_no_empty_class
+from imbalkit.checks import check_no_empty_class
 
 DIVISORS = ("weights", "images")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from imbalkit.counts import check_counts, describe_array, to_numpy
+from imbalkit.checks import check_counts, describe_array, to_numpy
 
 EMPTY_GROUP = "no class in this group"
 # More than MANY training images, fewer than FEW: the limits of Kang et al. 2020.

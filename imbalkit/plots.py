@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from PIL import Image
 
-from imbalkit.counts import check_counts
+from imbalkit.checks import check_counts
 from imbalkit.metrics import check_shares
 
 WIDTH = 8  # inches

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imbalkit.counts import describe_array, to_numpy
+from imbalkit.checks import describe_array, to_numpy
 
 MOST_STEPS, CHANGE = 10_000, 1e-7  # of `estimate_prior`
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from imbalkit.counts import check_counts, to_numpy
+from imbalkit.checks import check_counts, to_numpy
 
 
 def class_shares(counts, power: float = 0.0) -> Tensor:

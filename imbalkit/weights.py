@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imbalkit.counts import check_counts
+from imbalkit.checks import check_counts
 
 
 def balanced(counts, missing: float | None = None) -> Tensor:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from imbalkit.course.exercises.base import Outcome
 from imbalkit.data.download import CIFAR
-from imbalkit.exercises.base import Outcome
 
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 LABEL_KEY = {"cifar10": "labels", "cifar100": "fine_labels"}

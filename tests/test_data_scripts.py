@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers import accept_checksums, write_archive, write_cifar
 
+from imbalkit.course.embedded import embedded_digits
 from imbalkit.data.download import CIFAR
-from imbalkit.data.embedded import embedded_digits
 from imbalkit.data.longtail import Manifest
 from imbalkit.data.sources import cifar_state, load_cifar, load_folder
 
@@ -182,13 +182,13 @@ def test_a_ratio_that_is_none(cifar10, tmp_path, capsys):
 
 def test_absent_data_is_not_replaced_by_other_data(tmp_path, capsys):
     assert run("make_long_tail", tmp_path / "a.json") == 1
-    error_of(capsys, "cifar10 is not on this machine", "fetch_data.py cifar10")
+    error_of(capsys, "cifar10 is not on this computer", "imbalkit data cifar10")
     assert not (tmp_path / "a.json").exists()
 
 
 def test_the_embedded_set_needs_no_data(tmp_path, monkeypatch):
     small = embedded_digits(train_per_class=200, test_per_class=1)  # the full one takes seconds
-    monkeypatch.setattr("imbalkit.data.sources.embedded_digits", lambda: small)
+    monkeypatch.setattr("imbalkit.course.embedded.embedded_digits", lambda: small)
     assert run("make_long_tail", tmp_path / "a.json", "--name", "embedded") == 0
     assert "embedded" in Manifest.load(tmp_path / "a.json").source
 
@@ -233,7 +233,7 @@ def test_show_corrupt_data(cifar10, tmp_path, capsys):
 
 COMMANDS = [  # script, arguments, exit code, words
     ("fetch_data", ["--url", "file:///no/such/file"], 1, "cannot be reached"),
-    ("make_long_tail", ["subset.json"], 1, "not on this machine"),
+    ("make_long_tail", ["subset.json"], 1, "not on this computer"),
     ("show_data", [], 0, "missing"),
 ]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from imbalkit.advice import first_remedy
+from imbalkit.course.advice import first_remedy
 from imbalkit.decisions import (
     cost_threshold,
     decide,

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch.utils.data import WeightedRandomSampler
 
 from imbalkit import device as devices
-from imbalkit import fast, models, profiles
+from imbalkit import fast, models
+from imbalkit.course import profiles
 from imbalkit.data import Batches, Cutout, RandomCrop, RandomFlip
 from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss, WeightedCrossEntropy
 from imbalkit.multitask import DifficultyLoss, RotationLoss, WithDifficulty, WithRotation

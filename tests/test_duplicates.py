@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from imbalkit.course.embedded import embedded_digits
 from imbalkit.data import duplicates as module
 from imbalkit.data import find_duplicates, grouped_split, label_conflicts, leaked
 from imbalkit.data.duplicates import thumbnails
-from imbalkit.data.embedded import embedded_digits
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 import torch
 from helpers import lessons_with_exercises
 
-from imbalkit.exercises import base
-from imbalkit.exercises.base import (
+from imbalkit.course.exercises import base
+from imbalkit.course.exercises.base import (
     Choice,
     Exercise,
     FreeText,
@@ -69,7 +69,7 @@ def test_a_lesson_has_three_to_five_exercises_numbered_as_its_module(path):
     names = [CHECK.search(cell.source).group(1) for cell in cells]
     assert names == [f"q{i}" for i in range(1, len(names) + 1)]
     assert 3 <= len(names) <= 5
-    lesson = importlib.import_module(f"imbalkit.exercises.lesson{path.stem[:2]}")
+    lesson = importlib.import_module(f"imbalkit.course.exercises.lesson{path.stem[:2]}")
     assert sorted(n for n in vars(lesson) if re.fullmatch(r"q\d", n)) == names
 
 

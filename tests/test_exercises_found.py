@@ -8,8 +8,16 @@ from helpers import expect_not_yet
 from torch import nn
 from torchvision.transforms import v2
 
-from imbalkit.exercises import lesson01, lesson02, lesson03, lesson04, lesson05, lesson06, lesson07
-from imbalkit.exercises.base import NotYet, number, numbers
+from imbalkit.course.exercises import (
+    lesson01,
+    lesson02,
+    lesson03,
+    lesson04,
+    lesson05,
+    lesson06,
+    lesson07,
+)
+from imbalkit.course.exercises.base import NotYet, number, numbers
 from imbalkit.sampling import draw_per_class
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from helpers import expect_not_yet
 
 from imbalkit import metrics
-from imbalkit.exercises import lesson01 as ex
-from imbalkit.exercises.base import Outcome
+from imbalkit.course.exercises import lesson01 as ex
+from imbalkit.course.exercises.base import Outcome
 
 TENSOR = torch.tensor
 MATRIX = [[2, 0, 18, 0], [0, 8, 42, 0], [0, 0, 20, 0], [0, 0, 7, 3]]

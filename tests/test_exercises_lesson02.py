@@ -10,9 +10,9 @@ from PIL import ImageEnhance
 from torch import nn
 from torchvision.transforms import v2
 
+from imbalkit.course.exercises import lesson02 as ex
+from imbalkit.course.exercises.base import Outcome
 from imbalkit.data import channel_statistics
-from imbalkit.exercises import lesson02 as ex
-from imbalkit.exercises.base import Outcome
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 

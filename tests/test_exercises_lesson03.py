@@ -6,8 +6,8 @@ import torch
 from helpers import expect_not_yet
 
 from imbalkit import weights
-from imbalkit.exercises import lesson03 as ex
-from imbalkit.exercises.base import Outcome
+from imbalkit.course.exercises import lesson03 as ex
+from imbalkit.course.exercises.base import Outcome
 
 TENSOR = torch.tensor
 

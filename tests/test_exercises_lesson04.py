@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from helpers import expect_not_yet
 
-from imbalkit.exercises import lesson04 as ex
-from imbalkit.exercises.base import Outcome
+from imbalkit.course.exercises import lesson04 as ex
+from imbalkit.course.exercises.base import Outcome
 from imbalkit.losses import FocalLoss, WeightedCrossEntropy
 
 TENSOR = torch.tensor

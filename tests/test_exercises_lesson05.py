@@ -10,8 +10,8 @@ from helpers import expect_not_yet
 from torch.utils.data import random_split
 
 from imbalkit import sampling, weights
-from imbalkit.exercises import lesson05 as ex
-from imbalkit.exercises.base import Outcome
+from imbalkit.course.exercises import lesson05 as ex
+from imbalkit.course.exercises.base import Outcome
 
 TENSOR = torch.tensor
 

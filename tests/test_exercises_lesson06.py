@@ -11,8 +11,8 @@ from helpers import expect_not_yet
 from torch import nn
 
 from imbalkit import stages
-from imbalkit.exercises import lesson06 as ex
-from imbalkit.exercises.base import Outcome
+from imbalkit.course.exercises import lesson06 as ex
+from imbalkit.course.exercises.base import Outcome
 from imbalkit.weights import balanced
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from helpers import expect_not_yet
 
-from imbalkit.exercises import lesson07 as ex
-from imbalkit.exercises.base import Outcome
+from imbalkit.course.exercises import lesson07 as ex
+from imbalkit.course.exercises.base import Outcome
 from imbalkit.multitask import DifficultyLoss, difficulty_target, turned
 
 TENSOR = torch.tensor

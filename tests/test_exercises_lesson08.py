@@ -9,8 +9,8 @@ from helpers import expect_not_yet
 from torchvision.transforms import v2
 
 from imbalkit.augmentation import Remix
-from imbalkit.exercises import lesson08 as ex
-from imbalkit.exercises.base import Outcome
+from imbalkit.course.exercises import lesson08 as ex
+from imbalkit.course.exercises.base import Outcome
 
 # --- labels by hand
 

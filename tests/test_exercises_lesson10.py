@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from helpers import expect_not_yet
 
+from imbalkit.course.exercises import lesson10 as ex
+from imbalkit.course.exercises.base import Outcome
 from imbalkit.data import Batches
-from imbalkit.exercises import lesson10 as ex
-from imbalkit.exercises.base import Outcome
 from imbalkit.selfsupervised import nt_xent
 
 # --- the loss by hand

@@ -6,9 +6,9 @@ import torch
 from helpers import expect_not_yet
 from torch import nn
 
+from imbalkit.course.exercises import lesson11 as ex
+from imbalkit.course.exercises.base import Outcome
 from imbalkit.ensembles import Ensemble
-from imbalkit.exercises import lesson11 as ex
-from imbalkit.exercises.base import Outcome
 from imbalkit.priors import adjust_logits
 
 

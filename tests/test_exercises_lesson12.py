@@ -5,9 +5,9 @@ import pytest
 import torch
 from helpers import expect_not_yet
 
+from imbalkit.course.exercises import lesson12 as ex
+from imbalkit.course.exercises.base import Outcome
 from imbalkit.decisions import cost_threshold, decide
-from imbalkit.exercises import lesson12 as ex
-from imbalkit.exercises.base import Outcome
 
 
 def expect_correct(exercise, *answer):

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imbalkit.course.embedded import embedded_digits
+from imbalkit.course.example import write_example_folder
 from imbalkit.data import (
     find_duplicates,
     import_folder,
     label_conflicts,
     load_folder,
     read_image,
-    write_example_folder,
 )
-from imbalkit.data.embedded import embedded_digits
 from imbalkit.data.folder import UnreadableImage, image_files
 
 

@@ -19,7 +19,7 @@ from benchmarks.leaderboard import summary
 from benchmarks.leaderboard.cell import CLOCKS, Budget, Cell, figures, run
 from benchmarks.leaderboard.methods import COMBINATIONS, METHODS, Rounds
 from imbalkit import sampling
-from imbalkit.start import start
+from imbalkit.course.lab import set_up
 
 TINY = Budget(epochs=2, width=4)
 CELLS = [
@@ -178,7 +178,7 @@ def small_lab():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMBALKIT_OFFLINE", "1")
         patch.setenv("IMBALKIT_DATA", "/nonexistent")
-        lab = start()
+        lab = set_up()
     few = sampling.draw_per_class(lab.train.labels, [60, 50, 40, 30, 25, 20, 15, 10, 8, 6])
     return replace(
         lab,
@@ -192,7 +192,7 @@ def small_lab():
 def on_small_lab(small_lab):
     """``(method, setting)`` to the record and the logits of a short training."""
 
-    def fake_start(ratio, seed):
+    def fake_set_up(ratio, seed):
         torch.manual_seed(seed)
         return small_lab
 
@@ -201,7 +201,7 @@ def on_small_lab(small_lab):
         return run(cell, METHODS[method].train)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cell_module, "start", fake_start)
+        patch.setattr(cell_module, "set_up", fake_set_up)
         yield train
 
 

@@ -23,7 +23,7 @@ from imbalkit.data.longtail import (
     make_long_tail,
     stratified_split,
 )
-from imbalkit.data.sources import data_folders, find_data, load_cifar
+from imbalkit.data.sources import data_folders, find_cifar, load_cifar
 
 CIFAR10_COUNTS = {
     10: [5000, 3871, 2997, 2320, 1796, 1391, 1077, 834, 645, 500],
@@ -221,7 +221,7 @@ def cifar100():
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as monkeypatch:
         accept_checksums(monkeypatch, write_cifar(root, "cifar100", per_class=500), "cifar100")
         monkeypatch.setenv("IMBALKIT_DATA", root)
-        train, _ = find_data("cifar100", download=False)
+        train, _ = find_cifar("cifar100", download=False)
     assert train.source == "CIFAR-100 train" and len(train) == 50_000
     return train
 

@@ -312,7 +312,7 @@ def good_lesson():
         },
         cells=[
             new_markdown_cell("# Rare classes\n\n" + "word " * 1600),
-            new_code_cell("start()", execution_count=1, outputs=[stream("stdout", banner)]),
+            new_code_cell("set_up()", execution_count=1, outputs=[stream("stdout", banner)]),
             new_code_cell("draw()", execution_count=2, outputs=[figure]),
             new_code_cell("assert True", execution_count=3, metadata={"tags": ["claims"]}),
             new_markdown_cell("## Exercises\n\n## Recap"),

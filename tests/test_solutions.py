@@ -10,6 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tools import solutions
 
 ROOT = Path(__file__).parents[1]
+IMPORT = "from imbalkit.course.exercises import lesson03 as ex"
 BLANK = "choice = None\n\nex.q4.check(choice)\n# ex.q4.hint()\n# ex.q4.solution()"
 
 
@@ -17,7 +18,7 @@ def lesson():
     return new_notebook(
         cells=[
             new_markdown_cell("# A lesson"),
-            new_code_cell("from imbalkit.exercises import lesson03 as ex", execution_count=1),
+            new_code_cell(IMPORT, execution_count=1),
             new_code_cell(BLANK, execution_count=2),
             new_code_cell("x = ex.q4", execution_count=3),
         ]

@@ -6,7 +6,9 @@ import torch
 from helpers import accept_checksums, write_cifar
 from PIL import Image
 
-from imbalkit.data import embedded, find_data, load_cifar, load_folder, sources
+from imbalkit.course import embedded
+from imbalkit.course.embedded import find_data
+from imbalkit.data import find_cifar, load_cifar, load_folder, sources
 from imbalkit.data.download import DownloadError
 
 
@@ -43,10 +45,10 @@ def test_imbalkit_data_comes_first_then_the_cache(monkeypatch, tmp_path, own_cac
     named = write_cifar(tmp_path / "named", seed=1)
     cached = write_cifar(own_cache, seed=2)
     accept_checksums(monkeypatch, cached)
-    from_cache, _ = find_data()
+    from_cache, _ = find_cifar()
     accept_checksums(monkeypatch, named)
     monkeypatch.setenv("IMBALKIT_DATA", str(tmp_path / "named"))
-    from_named, _ = find_data()
+    from_named, _ = find_cifar()
     assert not from_cache.images.equal(from_named.images)
     assert from_named.images.equal(load_cifar(tmp_path / "named")[0].images)
 
@@ -57,7 +59,7 @@ def test_what_is_missing_is_downloaded_into_the_cache(monkeypatch, own_cache):
         accept_checksums(monkeypatch, write_cifar(root, name))
 
     monkeypatch.setattr(sources, "fetch_cifar", fetch)
-    assert find_data()[0].source == "CIFAR-10 train"
+    assert find_cifar()[0].source == "CIFAR-10 train"
 
 
 def test_without_network_the_embedded_set_is_used_and_said(no_network):
@@ -72,6 +74,8 @@ def test_the_download_can_be_refused(monkeypatch, how):
     monkeypatch.setattr(sources, "fetch_cifar", lambda *a, **k: pytest.fail("downloaded"))
     if how == "environment":
         monkeypatch.setenv("IMBALKIT_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="cifar10 is not on this computer; get it with"):
+        find_cifar(download=how == "environment")
     train, _ = find_data(download=how == "environment", show=lambda text: None)
     assert train.source == "embedded digits train"
 
@@ -99,8 +103,8 @@ def test_a_pickle_with_a_wrong_checksum_is_never_opened(monkeypatch, tmp_path):
     accept_checksums(monkeypatch, folder)
     (folder / "data_batch_3").write_bytes(pickle.dumps(Bomb()))
     monkeypatch.setenv("IMBALKIT_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"corrupt: a file is absent.*fetch_data"):
-        find_data()
+    with pytest.raises(ValueError, match=r"corrupt: a file is absent.*imbalkit data cifar10"):
+        find_cifar()
     assert not (tmp_path / "exploded").exists()
     pickle.loads((folder / "data_batch_3").read_bytes())
     assert (tmp_path / "exploded").exists(), "the bomb works, so the test means something"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
 from imbalkit import weights
-from imbalkit.counts import check_counts, check_no_empty_class
+from imbalkit.checks import check_counts, check_no_empty_class
 
 COUNTS = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 BALANCED = [0.2481, 0.4139, 0.6908, 1.1519, 1.9234, 3.2057, 5.3474, 8.9252, 14.947, 24.812]

@@ -289,10 +289,10 @@ def training_seconds(budget=10.0):
     """
     import torch
 
+    from imbalkit.course.profiles import current_profile
     from imbalkit.data import Batches, ImageSet, RandomCrop, RandomFlip
     from imbalkit.device import pick_device, synchronize
     from imbalkit.models import plain_cnn
-    from imbalkit.profiles import current_profile
     from imbalkit.training import fit
 
     device = pick_device()

@@ -20,9 +20,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell
 
+from imbalkit.course.profiles import current_profile
 from imbalkit.device import describe, pick_device
 from imbalkit.files import atomic_path
-from imbalkit.profiles import current_profile
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"

@@ -16,10 +16,10 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell
 
-from imbalkit.exercises.base import Exercise, FreeText
+from imbalkit.course.exercises.base import Exercise, FreeText
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-LESSON = re.compile(r"^from imbalkit\.exercises import (lesson\d\d) as ex$", re.MULTILINE)
+LESSON = re.compile(r"^from imbalkit\.course\.exercises import (lesson\d\d) as ex$", re.MULTILINE)
 CHECK = re.compile(r"^ex\.(q\d)\.check\((.*)\)$", re.MULTILINE)
 
 
@@ -29,7 +29,7 @@ def find_exercises(notebook) -> dict[str, tuple[Exercise, str]]:
     imports = [match.group(1) for source in sources for match in LESSON.finditer(source)]
     if not imports:
         return {}
-    lesson = importlib.import_module(f"imbalkit.exercises.{imports[0]}")
+    lesson = importlib.import_module(f"imbalkit.course.exercises.{imports[0]}")
     return {
         cell.id: (getattr(lesson, match.group(1)), match.group(2))
         for cell in notebook.cells

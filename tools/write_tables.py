@@ -20,8 +20,8 @@ import nbformat
 from PIL import Image
 
 from imbalkit import plots
+from imbalkit.course.comparisons import fast_recipes, leaderboard, mean_and_spread
 from imbalkit.files import atomic_path
-from imbalkit.results import fast_recipes, leaderboard, mean_and_spread
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"

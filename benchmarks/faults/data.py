@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits, make_classification
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from imbalkit.data import find_data
+from imbalkit.course.embedded import find_data
 
 TEST_PER_CLASS = 100
 

@@ -27,7 +27,7 @@ import imbalkit
 from benchmarks.leaderboard import summary
 from benchmarks.leaderboard.cell import QUICK, Budget, Cell, run
 from benchmarks.leaderboard.methods import METHODS
-from imbalkit.data import find_data
+from imbalkit.course.embedded import find_data
 from imbalkit.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from imbalkit import metrics
+from imbalkit.course.lab import Lab, set_up
 from imbalkit.data import Batches
 from imbalkit.device import describe
 from imbalkit.models import small_net
-from imbalkit.start import Lab, start
 from imbalkit.training import History, fit, predict
 
 
@@ -90,7 +90,7 @@ def run(cell: Cell, train) -> tuple[dict, dict[str, np.ndarray]]:
     whole training; the others start from its model and cost what they add.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        lab = start(ratio=cell.ratio, seed=cell.seed)
+        lab = set_up(ratio=cell.ratio, seed=cell.seed)
     bench = Bench(lab, cell.budget, cell.seed)
     rows, logits = {}, {}
     first = dict.fromkeys(CLOCKS, 0.0)

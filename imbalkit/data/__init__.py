@@ -9,8 +9,6 @@ from imbalkit.data.duplicates import (
     label_conflicts,
     leaked,
 )
-from imbalkit.data.embedded import embedded_digits
-from imbalkit.data.example import write_example_folder
 from imbalkit.data.folder import ImportedFolder, UnreadableImage, import_folder, read_image
 from imbalkit.data.images import ImageSet
 from imbalkit.data.longtail import (
@@ -24,7 +22,7 @@ from imbalkit.data.sources import (
     cache_folder,
     cifar_state,
     data_folders,
-    find_data,
+    find_cifar,
     load_cifar,
     load_folder,
 )
@@ -46,9 +44,8 @@ __all__ = [
     "channel_statistics",
     "cifar_state",
     "data_folders",
-    "embedded_digits",
     "fetch_cifar",
-    "find_data",
+    "find_cifar",
     "find_duplicates",
     "grouped_split",
     "import_folder",
@@ -62,5 +59,4 @@ __all__ = [
     "read_image",
     "standard_transform",
     "stratified_split",
-    "write_example_folder",
 ]

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from imbalkit.counts import to_numpy
+from imbalkit.checks import to_numpy
 
 SIDE = 8  # near copies are compared as thumbnails of 8 x 8 pixels
 NEAR = 0.15  # unless said, they differ by at most this share of their own contrast

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from imbalkit.checks import check_labels
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -51,20 +53,3 @@ class ImageSet:
     def class_counts(self) -> Tensor:
         """Number of images of each class: int64, (C,)."""
         return torch.bincount(self.labels, minlength=len(self.classes))
-
-
-def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
-    """Raise ValueError unless `labels` are int64, (N,), N > 0, and within 0..num_classes-1."""
-    if labels.ndim != 1 or labels.dtype != torch.int64:
-        raise ValueError(
-            f"{where}: labels must be int64 of shape (N,), not {labels.dtype} of shape "
-            f"{tuple(labels.shape)}; convert class indices with .long()."
-        )
-    if len(labels) == 0:
-        raise ValueError(f"{where}: there is no image; check the folder or the indices.")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"{where}: labels run from {low} to {high} but there are {num_classes} classes; "
-            f"number the classes from 0 to {num_classes - 1}."
-        )

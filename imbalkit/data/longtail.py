@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imbalkit.data.images import ImageSet, check_labels
+from imbalkit.checks import check_labels
+from imbalkit.data.images import ImageSet
 from imbalkit.files import atomic_path
 
 PROFILES = ("exponential", "step")

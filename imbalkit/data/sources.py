@@ -1,4 +1,4 @@
-"""Where images come from: CIFAR in the official layout, a folder, or the embedded set."""
+"""Where images come from: CIFAR in the official layout, or a folder."""
 
 import os
 import sys
@@ -15,7 +15,6 @@ from imbalkit.data.download import (
     fetch_cifar,
     official_files,
 )
-from imbalkit.data.embedded import embedded_digits
 from imbalkit.data.folder import UnreadableImage, read_image
 from imbalkit.data.images import ImageSet
 
@@ -37,37 +36,28 @@ def cache_folder() -> Path:
     return Path(base) / "imbalkit"
 
 
-def find_data(name: str = "cifar10", download: bool = True, show=print):
+def find_cifar(name: str = "cifar10", download: bool = True, show=print):
     """Return ``(train, test)`` ImageSets of `name` from the first place that has it.
 
-    The order: ``IMBALKIT_DATA``, the user's cache, the official download into that cache, and at
-    last the embedded set of digits on photographs, with one sentence (through `show`) that says
-    so. The environment variable ``IMBALKIT_OFFLINE=1`` skips the download.
+    The order: ``IMBALKIT_DATA``, the user's cache, the official download into that cache. The
+    environment variable ``IMBALKIT_OFFLINE=1`` skips the download.
 
-    name: "cifar10", "cifar100" or "embedded".
-    Raises ValueError when the name is unknown or when a data file is damaged.
+    name: "cifar10" or "cifar100". show: receives what is said, such as the download's progress.
+
+    Raises ValueError when the name is unknown or when a data file is damaged, and DownloadError
+    when `name` is nowhere.
     """
-    if name == "embedded":
-        return embedded_digits()
     if name not in CIFAR:
-        known = ", ".join([*CIFAR, "embedded"])
-        raise ValueError(f"there is no data set '{name}'; choose one of {known}.")
+        raise ValueError(f"there is no data set '{name}'; choose one of {', '.join(CIFAR)}.")
     for root in data_folders():
         if _is_there(root, name):
             return load_cifar(root, name)
     if named := os.environ.get("IMBALKIT_DATA"):
         show(f"IMBALKIT_DATA is {named}, and {name} is not there; check the path.")
-    if download and not os.environ.get("IMBALKIT_OFFLINE"):
-        try:
-            fetch_cifar(name, cache_folder(), show=show)
-            return load_cifar(cache_folder(), name)
-        except DownloadError as error:
-            show(str(error))
-    show(
-        f"{name} is not on this machine, so this run uses the embedded set instead: handwritten "
-        "digits on photographs, 10 classes, the same class counts, other accuracies."
-    )
-    return embedded_digits()
+    if not download or os.environ.get("IMBALKIT_OFFLINE"):
+        raise DownloadError(f"{name} is not on this computer; get it with 'imbalkit data {name}'.")
+    fetch_cifar(name, cache_folder(), show=show)
+    return load_cifar(cache_folder(), name)
 
 
 def cifar_state(root: Path, name: str) -> str:
@@ -102,8 +92,8 @@ def load_cifar(root: Path, name: str = "cifar10"):
         except RuntimeError as error:
             raise ValueError(
                 f"{Path(root) / dataset.base_folder} is {cifar_state(root, name)}: a file is "
-                "absent or its checksum is wrong; run 'python data_scripts/fetch_data.py', which "
-                "replaces what is damaged."
+                f"absent or its checksum is wrong; run 'imbalkit data {name}', which replaces what "
+                "is damaged."
             ) from error
         images, labels = torch.from_numpy(raw.data), torch.tensor(raw.targets)
         parts.append(

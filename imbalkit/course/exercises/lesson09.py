@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from imbalkit.exercises.base import (
+from imbalkit.course.exercises.base import (
     Choice,
     Exercise,
     NotYet,

@@ -17,7 +17,7 @@ from enum import StrEnum
 import numpy as np
 import torch
 
-from imbalkit.counts import to_numpy
+from imbalkit.checks import to_numpy
 
 LINE = 92  # characters that fit beside a notebook's prompt
 

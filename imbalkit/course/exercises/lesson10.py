@@ -4,8 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from imbalkit.counts import to_numpy
-from imbalkit.exercises.base import (
+from imbalkit.checks import to_numpy
+from imbalkit.course.exercises.base import (
     Exercise,
     NotYet,
     call,

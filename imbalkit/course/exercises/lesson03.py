@@ -3,7 +3,16 @@
 import numpy as np
 import torch
 
-from imbalkit.exercises.base import Choice, Exercise, NotYet, call, close, number, numbers, share
+from imbalkit.course.exercises.base import (
+    Choice,
+    Exercise,
+    NotYet,
+    call,
+    close,
+    number,
+    numbers,
+    share,
+)
 
 
 class ByHand(Exercise):

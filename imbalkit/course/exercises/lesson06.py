@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imbalkit.exercises.base import (
+from imbalkit.course.exercises.base import (
     Choice,
     Exercise,
     NotYet,

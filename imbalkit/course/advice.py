@@ -5,7 +5,7 @@ Derived in lesson 12, from what lessons 03 to 10 measured.
 
 from dataclasses import dataclass
 
-from imbalkit.counts import check_no_empty_class
+from imbalkit.checks import check_no_empty_class
 from imbalkit.metrics import FEW, MANY, groups, imbalance_ratio
 
 NEARLY_EQUAL = 3  # below this ratio of the largest to the smallest class there is little to mend

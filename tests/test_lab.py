@@ -2,8 +2,8 @@ import pytest
 import torch
 from helpers import accept_checksums, write_cifar
 
+from imbalkit.course.lab import set_up
 from imbalkit.data import RandomFlip
-from imbalkit.start import start
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def cifar(monkeypatch, tmp_path):
 
 
 def test_start_prints_what_the_run_is_made_of(cifar, capsys):
-    lab = start(ratio=10)
+    lab = set_up(ratio=10)
     text = capsys.readouterr().out
     for part in ("imbalkit 0", "torch 2", "device:", "profile: cpu", "CIFAR-10 train", "ratio 10"):
         assert part in text
@@ -22,7 +22,7 @@ def test_start_prints_what_the_run_is_made_of(cifar, capsys):
 
 
 def test_train_and_validation_are_disjoint_parts_of_the_long_tail(cifar, capsys):
-    lab = start(ratio=10)
+    lab = set_up(ratio=10)
     counts = lab.train.class_counts() + lab.validation.class_counts()
     assert counts.tolist()[0] == 100 and counts.tolist()[-1] == 10
     assert lab.validation.class_counts().min() >= 1
@@ -33,16 +33,16 @@ def test_train_and_validation_are_disjoint_parts_of_the_long_tail(cifar, capsys)
 
 
 def test_start_repeats_itself(cifar, capsys):
-    a = next(iter(start(10).train_batches()))
-    b = next(iter(start(10).train_batches()))
+    a = next(iter(set_up(10).train_batches()))
+    b = next(iter(set_up(10).train_batches()))
     assert a[0].equal(b[0]) and a[1].equal(b[1])
-    other = next(iter(start(10, seed=1).train_batches()))
+    other = next(iter(set_up(10, seed=1).train_batches()))
     assert not a[0].equal(other[0])
-    assert not start(10, subset_seed=1).train.images.equal(start(10).train.images)
+    assert not set_up(10, subset_seed=1).train.images.equal(set_up(10).train.images)
 
 
 def test_batches_take_the_labs_statistics_unless_told_otherwise(cifar, capsys):
-    lab = start(ratio=1)
+    lab = set_up(ratio=1)
     images, _ = next(iter(lab.train_batches(batch_size=2000, augment=[])))
     assert images.mean().abs() < 1e-3
     raw, _ = next(iter(lab.eval_batches(lab.test, mean=[0] * 3, std=[1 / 255] * 3)))
@@ -56,6 +56,6 @@ def test_batches_take_the_labs_statistics_unless_told_otherwise(cifar, capsys):
 
 
 def test_digits_are_never_mirrored(monkeypatch, capsys):
-    lab = start(data="embedded")
+    lab = set_up(data="embedded")
     assert not any(isinstance(a, RandomFlip) for a in lab.augment)
     assert lab.counts[0] == 4500 and lab.counts[-1] == 45

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imbalkit.exercises.base import (
+from imbalkit.course.exercises.base import (
     Choice,
     Exercise,
     NotYet,

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from imbalkit.counts import to_numpy
-from imbalkit.exercises.base import (
+from imbalkit.checks import to_numpy
+from imbalkit.course.exercises.base import (
     Choice,
     Exercise,
     NotYet,

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imbalkit.exercises.base import Exercise, FreeText, NotYet, call, close, number, share
+from imbalkit.course.exercises.base import Exercise, FreeText, NotYet, call, close, number, share
 from imbalkit.metrics import effective_classes
 
 

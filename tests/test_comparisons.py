@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from imbalkit.results import (
+from imbalkit.course.comparisons import (
     comparison_row,
     fast_recipes,
     fast_tricks,

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import torch
 
-from imbalkit.counts import to_numpy
-from imbalkit.exercises.base import (
+from imbalkit.checks import to_numpy
+from imbalkit.course.exercises.base import (
     Exercise,
     NotYet,
     call,

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from imbalkit.exercises.base import (
+from imbalkit.course.exercises.base import (
     Choice,
     Exercise,
     NotYet,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from imbalkit.counts import check_counts
+from imbalkit.checks import check_counts
 
 SCORES = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "calibration_error")
 
@@ -21,10 +21,10 @@ def comparison_row(record: dict, counts) -> dict[str, float]:
     record: what `training.evaluate` returns. counts: training images of each class, integers (C,).
     """
     score = {"balanced accuracy": 100 * record["balanced_accuracy"]}
-    return score | ends(record["recall"], counts)
+    return score | recall_at_both_ends(record["recall"], counts)
 
 
-def ends(recall, counts) -> dict[str, float]:
+def recall_at_both_ends(recall, counts) -> dict[str, float]:
     """Mean recall in percent of the three most frequent and of the three rarest classes."""
     recall = np.array(recall)[np.argsort(-check_counts(counts), kind="stable")]
     return {
@@ -87,7 +87,7 @@ def leaderboard(path: str | Path, ratio: int = 100) -> pd.DataFrame:
             rows.append(
                 {"method": method, "seed": seed}
                 | percent
-                | ends(figures["recall"][i], counts)
+                | recall_at_both_ends(figures["recall"][i], counts)
                 | {"minutes": figures["processor_seconds"][i] / 60, "published": published}
             )
     table = pd.DataFrame(rows).astype({"published": float})

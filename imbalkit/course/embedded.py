@@ -2,7 +2,8 @@
 
 scikit-learn ships 1,797 handwritten digits (8x8 pixels) and two photographs. A digit is enlarged,
 tinted, and blended over a random patch of a photograph. Ten classes of 32x32 RGB images are the
-result: real enough that rare classes are lost and can be won back, as on CIFAR-10.
+result: real enough that rare classes are lost and can be won back, as on CIFAR-10. The lessons use
+them where CIFAR-10 is not to be had.
 """
 
 from functools import cache
@@ -14,13 +15,33 @@ from sklearn.datasets import load_digits, load_sample_images
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from imbalkit.data.download import DownloadError
 from imbalkit.data.images import ImageSet
+from imbalkit.data.sources import find_cifar
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIZE, DIGIT, SHIFT = 32, 24, 2
 # Chosen so that faults and remedies act here as they do on CIFAR-10: the photographs are dimmed
 # and the digits painted in light colours, else the digits are too hard to find for a small net.
 DIM, DARKEST_PAINT, OPACITY = 0.5, 160, (0.8, 1.0)
+
+
+def find_data(name: str = "cifar10", download: bool = True, show=print):
+    """As `imbalkit.data.find_cifar`, and the embedded set where the images are nowhere.
+
+    One sentence (through `show`) then says so. name: "cifar10", "cifar100" or "embedded".
+    """
+    if name == "embedded":
+        return embedded_digits()
+    try:
+        return find_cifar(name, download, show)
+    except DownloadError as error:
+        show(str(error))
+    show(
+        "This run uses the embedded set instead: handwritten digits on photographs, 10 classes, "
+        "the same class counts, other accuracies."
+    )
+    return embedded_digits()
 
 
 @cache

@@ -1,7 +1,8 @@
-"""Images per class, checked. Everything that looks at class frequencies starts here."""
+"""What goes in, checked once for the whole package: labels, lengths, shares, images per class."""
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def to_numpy(values) -> np.ndarray:
@@ -42,3 +43,26 @@ def check_no_empty_class(counts, what: str) -> np.ndarray:
             "or add images."
         )
     return counts
+
+
+def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
+    """Raise ValueError unless `labels` are int64, (N,), N > 0, and within 0..num_classes-1."""
+    if labels.ndim != 1 or labels.dtype != torch.int64:
+        raise ValueError(
+            f"{where}: labels must be int64 of shape (N,), not {labels.dtype} of shape "
+            f"{tuple(labels.shape)}; convert class indices with .long()."
+        )
+    if len(labels) == 0:
+        raise ValueError(f"{where}: there is no image; check the folder or the indices.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"{where}: labels run from {low} to {high} but there are {num_classes} classes; "
+            f"number the classes from 0 to {num_classes - 1}."
+        )
+
+
+def entropy(shares) -> np.ndarray:
+    """-sum(p log p) in nats over the last axis, with 0 log 0 = 0: float64, () for shares (C,)."""
+    shares = to_numpy(shares).astype(np.float64)
+    return -np.sum(shares * np.log(np.where(shares > 0, shares, 1)), axis=-1)

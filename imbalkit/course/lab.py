@@ -1,4 +1,4 @@
-"""The set-up cell of every lesson: one call that says what this run is made of."""
+"""What a lesson works with, set up by one call that says what this run is made of."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,8 @@ import torchvision
 
 import imbalkit
 from imbalkit import plots
+from imbalkit.course.embedded import find_data
+from imbalkit.course.profiles import Profile, current_profile
 from imbalkit.data import (
     Batches,
     ImageSet,
@@ -14,13 +16,11 @@ from imbalkit.data import (
     RandomCrop,
     RandomFlip,
     channel_statistics,
-    find_data,
     make_long_tail,
     stratified_split,
 )
 from imbalkit.data.batches import Augmentation
 from imbalkit.device import describe, pick_device
-from imbalkit.profiles import Profile, current_profile
 
 EVALUATION_BATCH = 1000
 
@@ -70,7 +70,7 @@ class Lab:
         return Batches(image_set, EVALUATION_BATCH, device=self.device, **options)
 
 
-def start(ratio: float = 100, data: str = "cifar10", subset_seed: int = 0, seed: int = 0) -> Lab:
+def set_up(ratio: float = 100, data: str = "cifar10", subset_seed: int = 0, seed: int = 0) -> Lab:
     """Find the data, draw the long-tailed subset, seed torch, and print what was used.
 
     ratio: how many times more images the largest class has than the smallest.

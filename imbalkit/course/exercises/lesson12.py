@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from imbalkit.exercises.base import (
+from imbalkit.course.exercises.base import (
     Choice,
     Exercise,
     NotYet,

@@ -4,7 +4,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from imbalkit.exercises.base import Exercise, NotYet, call, close, letter, number, recognise, share
+from imbalkit.course.exercises.base import (
+    Exercise,
+    NotYet,
+    call,
+    close,
+    letter,
+    number,
+    recognise,
+    share,
+)
 from imbalkit.losses import FocalLoss
 
 

@@ -1,0 +1,1 @@
+"""What only the lessons need: their set-up, sizes, tables, advice, exercises, two image sets."""

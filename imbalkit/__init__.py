@@ -1,11 +1,59 @@
 """imbalkit: train image classifiers on imbalanced data, and see why they fail.
 
-One idea a module; each module's name is the lesson's word. The notebooks of the course use it.
-`imbalkit.diagnose(model, batches)` says what is wrong with a classifier.
+One idea a module; each module's name is the lesson's word. `imbalkit.diagnose(model, batches)` says
+what is wrong with a classifier. The names below are loaded when they are first used; `__init__.pyi`
+says the same to editors and type checkers.
 """
+
+from imbalkit import lazy
 
 __version__ = "0.1.0"
 
-from imbalkit.diagnose import diagnose
-
-__all__ = ["diagnose"]
+_MODULES = (
+    "augmentation",
+    "checks",
+    "cli",
+    "course",
+    "data",
+    "decisions",
+    "device",
+    "doctor",
+    "ensembles",
+    "fast",
+    "files",
+    "inference",
+    "lazy",
+    "losses",
+    "metrics",
+    "models",
+    "monitor",
+    "multitask",
+    "optional",
+    "plots",
+    "predict",
+    "priors",
+    "progress",
+    "sampling",
+    "selfsupervised",
+    "stages",
+    "training",
+    "weights",
+)
+_NAMES = {
+    "AsymmetricLoss": "losses.AsymmetricLoss",
+    "BalancedSoftmaxLoss": "losses.BalancedSoftmaxLoss",
+    "CollapseMonitor": "monitor.CollapseMonitor",
+    "FocalLoss": "losses.FocalLoss",
+    "LDAMLoss": "losses.LDAMLoss",
+    "LogitAdjustedLoss": "losses.LogitAdjustedLoss",
+    "SigmoidFocalLoss": "losses.SigmoidFocalLoss",
+    "WeightedCrossEntropy": "losses.WeightedCrossEntropy",
+    "adjust_logits": "priors.adjust_logits",
+    "balanced_weights": "weights.balanced",
+    "diagnose": "doctor.diagnose",
+    "effective_number_weights": "weights.effective_number",
+    "fit": "training.fit",
+    "square_root_weights": "weights.square_root",
+    "weighted_sampler": "sampling.weighted_sampler",
+}
+__getattr__, __dir__, __all__ = lazy.attach(__name__, _MODULES, _NAMES)

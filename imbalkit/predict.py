@@ -1,4 +1,4 @@
-"""Name the images of a folder from the command line: ``python -m imbalkit.predict MODEL FOLDER``.
+"""Name the images of a folder from the command line: ``imbalkit predict MODEL FOLDER``.
 
 MODEL is a file that `imbalkit.inference.save` wrote. The result is CSV with the columns file, class
 and probability. Derived in lesson 12.
@@ -25,7 +25,7 @@ COLUMNS = ("file", "class", "probability")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m imbalkit.predict",
+        prog="imbalkit predict",
         description="Name the images of a folder, and of the folders in it.",
         epilog="Exit status: 0 all files were read, 1 some were skipped and named, 2 wrong call.",
     )
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.reconfigure(encoding="utf-8")
             sys.stdout.write(text)
     except (ValueError, OSError) as error:
-        print(f"imbalkit.predict: {error}", file=sys.stderr)
+        print(f"imbalkit predict: {error}", file=sys.stderr)
         return WRONG_CALL
     for name, reason in skipped.items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
@@ -84,7 +84,3 @@ def as_csv(rows: list[tuple[str, str, float]]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows((name, label, f"{p:.4f}") for name, label, p in rows)
     return text.getvalue()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,9 +6,6 @@ What a saved notebook keeps is the final table alone.
 import sys
 import time
 
-from IPython import get_ipython
-from IPython.display import display
-
 SECONDS_BETWEEN_UPDATES = 0.5
 
 
@@ -22,12 +19,10 @@ class Progress:
         self.total, self.done = total, 0
         self.started = self.shown = time.perf_counter()
         self.done_before = 0
-        shell = get_ipython()
+        shell = ipython_shell()
         self.in_notebook = visible and shell is not None and hasattr(shell, "kernel")
         self.in_terminal = visible and shell is None and sys.stdout.isatty()
-        self.handle = (
-            display({"text/plain": ""}, raw=True, display_id=True) if self.in_notebook else None
-        )
+        self.handle = empty_output() if self.in_notebook else None
 
     def start_at(self, done: int) -> None:
         """Begin at `done` steps, as a resumed training does."""
@@ -61,3 +56,16 @@ class Progress:
         elif self.in_terminal:
             sys.stdout.write("\r\033[K" + line)
             sys.stdout.flush()
+
+
+def ipython_shell():
+    """The shell of IPython that runs this code, or None; it has loaded IPython then."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
+
+
+def empty_output():
+    """A new output of the notebook's cell, to be updated."""
+    from IPython.display import display
+
+    return display({"text/plain": ""}, raw=True, display_id=True)

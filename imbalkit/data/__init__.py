@@ -1,62 +1,48 @@
 """Images, long-tailed subsets of them, and batches. Derived in lessons 00 and 02."""
 
-from imbalkit.data.batches import Batches, Cutout, RandomCrop, RandomFlip, channel_statistics
-from imbalkit.data.download import DownloadError, fetch_cifar
-from imbalkit.data.duplicates import (
-    Duplicates,
-    find_duplicates,
-    grouped_split,
-    label_conflicts,
-    leaked,
-)
-from imbalkit.data.folder import ImportedFolder, UnreadableImage, import_folder, read_image
-from imbalkit.data.images import ImageSet
-from imbalkit.data.longtail import (
-    Manifest,
-    long_tail_counts,
-    long_tail_indices,
-    make_long_tail,
-    stratified_split,
-)
-from imbalkit.data.sources import (
-    cache_folder,
-    cifar_state,
-    data_folders,
-    find_cifar,
-    load_cifar,
-    load_folder,
-)
-from imbalkit.data.standard import ImageDataset, standard_transform
+from imbalkit import lazy
 
-__all__ = [
-    "Batches",
-    "Cutout",
-    "DownloadError",
-    "Duplicates",
-    "ImageDataset",
-    "ImageSet",
-    "ImportedFolder",
-    "Manifest",
-    "RandomCrop",
-    "RandomFlip",
-    "UnreadableImage",
-    "cache_folder",
-    "channel_statistics",
-    "cifar_state",
-    "data_folders",
-    "fetch_cifar",
-    "find_cifar",
-    "find_duplicates",
-    "grouped_split",
-    "import_folder",
-    "label_conflicts",
-    "leaked",
-    "load_cifar",
-    "load_folder",
-    "long_tail_counts",
-    "long_tail_indices",
-    "make_long_tail",
-    "read_image",
-    "standard_transform",
-    "stratified_split",
-]
+_MODULES = (
+    "batches",
+    "command",
+    "download",
+    "duplicates",
+    "folder",
+    "images",
+    "longtail",
+    "sources",
+    "standard",
+)
+_NAMES = {
+    "Batches": "batches.Batches",
+    "Cutout": "batches.Cutout",
+    "DownloadError": "download.DownloadError",
+    "Duplicates": "duplicates.Duplicates",
+    "ImageDataset": "standard.ImageDataset",
+    "ImageSet": "images.ImageSet",
+    "ImportedFolder": "folder.ImportedFolder",
+    "Manifest": "longtail.Manifest",
+    "RandomCrop": "batches.RandomCrop",
+    "RandomFlip": "batches.RandomFlip",
+    "UnreadableImage": "folder.UnreadableImage",
+    "cache_folder": "sources.cache_folder",
+    "channel_statistics": "batches.channel_statistics",
+    "cifar_state": "sources.cifar_state",
+    "data_folders": "sources.data_folders",
+    "fetch_cifar": "download.fetch_cifar",
+    "find_cifar": "sources.find_cifar",
+    "find_duplicates": "duplicates.find_duplicates",
+    "grouped_split": "duplicates.grouped_split",
+    "import_folder": "folder.import_folder",
+    "label_conflicts": "duplicates.label_conflicts",
+    "leaked": "duplicates.leaked",
+    "load_cifar": "sources.load_cifar",
+    "load_folder": "sources.load_folder",
+    "long_tail_counts": "longtail.long_tail_counts",
+    "long_tail_indices": "longtail.long_tail_indices",
+    "make_long_tail": "longtail.make_long_tail",
+    "read_image": "folder.read_image",
+    "standard_transform": "standard.standard_transform",
+    "stratified_split": "longtail.stratified_split",
+}
+__getattr__, __dir__, __all__ = lazy.attach(__name__, _MODULES, _NAMES)

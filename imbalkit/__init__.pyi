@@ -1,0 +1,111 @@
+from imbalkit import (
+    augmentation,
+    checks,
+    cli,
+    course,
+    data,
+    decisions,
+    device,
+    doctor,
+    ensembles,
+    fast,
+    files,
+    inference,
+    lazy,
+    losses,
+    metrics,
+    models,
+    monitor,
+    multitask,
+    optional,
+    plots,
+    predict,
+    priors,
+    progress,
+    sampling,
+    selfsupervised,
+    stages,
+    training,
+    weights,
+)
+from imbalkit.doctor import (
+    diagnose,
+)
+from imbalkit.losses import (
+    AsymmetricLoss,
+    BalancedSoftmaxLoss,
+    FocalLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+    SigmoidFocalLoss,
+    WeightedCrossEntropy,
+)
+from imbalkit.monitor import (
+    CollapseMonitor,
+)
+from imbalkit.priors import (
+    adjust_logits,
+)
+from imbalkit.sampling import (
+    weighted_sampler,
+)
+from imbalkit.training import (
+    fit,
+)
+from imbalkit.weights import (
+    balanced as balanced_weights,
+)
+from imbalkit.weights import (
+    effective_number as effective_number_weights,
+)
+from imbalkit.weights import (
+    square_root as square_root_weights,
+)
+
+__version__: str
+
+__all__ = [
+    "AsymmetricLoss",
+    "BalancedSoftmaxLoss",
+    "CollapseMonitor",
+    "FocalLoss",
+    "LDAMLoss",
+    "LogitAdjustedLoss",
+    "SigmoidFocalLoss",
+    "WeightedCrossEntropy",
+    "adjust_logits",
+    "augmentation",
+    "balanced_weights",
+    "checks",
+    "cli",
+    "course",
+    "data",
+    "decisions",
+    "device",
+    "diagnose",
+    "doctor",
+    "effective_number_weights",
+    "ensembles",
+    "fast",
+    "files",
+    "fit",
+    "inference",
+    "lazy",
+    "losses",
+    "metrics",
+    "models",
+    "monitor",
+    "multitask",
+    "optional",
+    "plots",
+    "predict",
+    "priors",
+    "progress",
+    "sampling",
+    "selfsupervised",
+    "square_root_weights",
+    "stages",
+    "training",
+    "weighted_sampler",
+    "weights",
+]

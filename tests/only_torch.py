@@ -1,0 +1,186 @@
+"""Use the package where nothing but torch, numpy and what they need can be imported.
+
+``python tests/only_torch.py`` prints, as JSON, what each use ended in: null, or an error.
+`test_package.py` runs it on the source, and `test_wheel.py` on the installed wheel.
+"""
+
+import json
+import re
+import sys
+from importlib import metadata
+
+
+def needed(name, seen):
+    """`seen`, and the distribution `name` with all that it needs without extras."""
+    try:
+        lines = [] if name in seen else metadata.requires(name) or []
+    except metadata.PackageNotFoundError:  # for another system
+        return seen
+    seen.add(name)
+    for line in lines:
+        if "extra ==" not in line:
+            needed(re.match(r"[\w.-]+", line).group().lower(), seen)
+    return seen
+
+
+class Gate:
+    """Refuses to import the libraries that torch and numpy do not need."""
+
+    allowed = needed("torch", needed("numpy", set()))
+    owners = metadata.packages_distributions()
+
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top == "imbalkit":
+            return
+        owners = {owner.lower() for owner in self.owners.get(top, [])}
+        if owners and not owners & self.allowed:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+
+sys.meta_path.insert(0, Gate())
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+import imbalkit  # noqa: E402
+
+COUNTS = [30, 20, 10]
+LABELS = torch.arange(60) % 3
+IMAGES = torch.randn(60, 3, 8, 8) + LABELS[:, None, None, None]
+BATCHES = list(zip(IMAGES.split(20), LABELS.split(20), strict=True))
+LIBRARIES = ("pandas", "scipy", "sklearn", "matplotlib", "seaborn", "PIL", "torchvision", "IPython")
+
+
+def network():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+
+
+def image_set():
+    pixels = torch.randint(256, (60, 8, 8, 3), dtype=torch.uint8)
+    return imbalkit.data.ImageSet(pixels, LABELS, ("a", "b", "c"), "noise")
+
+
+def gate():
+    for name in LIBRARIES:
+        try:
+            __import__(name)
+        except ModuleNotFoundError:
+            continue
+        raise AssertionError(f"{name} can be imported")
+
+
+def losses():
+    logits = torch.randn(60, 3, requires_grad=True)
+    for loss in (
+        imbalkit.WeightedCrossEntropy(imbalkit.balanced_weights(COUNTS)),
+        imbalkit.FocalLoss(),
+        imbalkit.LDAMLoss(COUNTS),
+        imbalkit.LogitAdjustedLoss(COUNTS),
+    ):
+        loss(logits, LABELS).backward()
+
+
+def further_losses():
+    logits = torch.randn(60, 3, requires_grad=True)
+    imbalkit.BalancedSoftmaxLoss(COUNTS)(logits, LABELS).backward()
+    for loss in (imbalkit.SigmoidFocalLoss(), imbalkit.AsymmetricLoss()):
+        loss(logits, nn.functional.one_hot(LABELS, 3).float()).backward()
+
+
+def weights():
+    assert len(imbalkit.effective_number_weights(COUNTS)) == 3
+    assert len(imbalkit.square_root_weights(COUNTS)) == 3
+
+
+def sampling():
+    assert len(list(imbalkit.weighted_sampler(LABELS))) == 60
+
+
+def priors():
+    assert imbalkit.adjust_logits(torch.randn(4, 3), COUNTS).shape == (4, 3)
+
+
+def stages():
+    batches = imbalkit.data.Batches(image_set(), 16, mean=[0.5] * 3, std=[0.2] * 3)
+    imbalkit.stages.deferred(network(), batches, 2, switch=1, show_progress=False)
+
+
+def training():
+    model = network()
+    history = imbalkit.fit(model, BATCHES, 2, val_batches=BATCHES, show_progress=False)
+    assert "balanced_accuracy" in str(history.validation[-1]) and str(history)
+    imbalkit.training.evaluate(model, BATCHES)
+
+
+def ensembles():
+    assert imbalkit.ensembles.Ensemble([network(), network()]).eval()(IMAGES).shape == (60, 3)
+
+
+def doctor():
+    assert str(imbalkit.diagnose(network(), BATCHES, seconds=2))
+
+
+def monitor():
+    monitor, model = imbalkit.CollapseMonitor(3), network()
+    monitor.update(model(IMAGES), LABELS, torch.tensor(1.0))
+
+
+def metrics():
+    assert str(imbalkit.metrics.summary(imbalkit.metrics.confusion(LABELS, LABELS, 3)))
+
+
+def decisions():
+    assert imbalkit.decisions.fit_temperature(torch.randn(60, 3), LABELS) > 0
+
+
+def models():
+    assert imbalkit.models.small_net(num_classes=3)(torch.randn(4, 3, 32, 32)).shape == (4, 3)
+
+
+def long_tail():
+    few, _ = imbalkit.data.make_long_tail(image_set(), 2)
+    assert few.class_counts().tolist() == [20, 14, 10]
+
+
+def drawing():
+    says_what_to_install(lambda: imbalkit.plots.use_style(), "plots")
+
+
+def reading_images():
+    says_what_to_install(lambda: imbalkit.data.read_image("image.png", 32), "data")
+
+
+def command():
+    assert imbalkit.cli.main(["check"]) == 0
+
+
+def says_what_to_install(use, extra):
+    """`use` must end in one sentence that names the extra."""
+    try:
+        use()
+    except ImportError as error:
+        assert str(error).endswith(f'run pip install "imbalkit[{extra}]".'), error
+    else:
+        raise AssertionError(f"it did not miss [{extra}]")
+
+
+USES = (
+    gate, losses, further_losses, weights, sampling, priors, stages, training, ensembles, doctor,
+    monitor, metrics, decisions, models, long_tail, drawing, reading_images, command,
+)  # fmt: skip
+
+
+def main():
+    ends = {}
+    for use in USES:
+        try:
+            use()
+            ends[use.__name__] = None
+        except Exception as error:
+            ends[use.__name__] = f"{type(error).__name__}: {error}"
+    print(json.dumps(ends | {"imbalkit": imbalkit.__file__}))
+
+
+if __name__ == "__main__":
+    main()

@@ -103,7 +103,7 @@ def priors():
 
 def stages():
     batches = imbalkit.data.Batches(image_set(), 16, mean=[0.5] * 3, std=[0.2] * 3)
-    imbalkit.stages.deferred(network(), batches, 2, switch=1, show_progress=False)
+    imbalkit.stages.deferred(network(), batches, BATCHES, 2, switch=1, show_progress=False)
 
 
 def training():
@@ -122,8 +122,10 @@ def doctor():
 
 
 def monitor():
-    monitor, model = imbalkit.CollapseMonitor(3), network()
-    monitor.update(model(IMAGES), LABELS, torch.tensor(1.0))
+    watch, model = imbalkit.CollapseMonitor(), network()
+    for images, labels in BATCHES:
+        logits = model(images)
+        watch(logits, labels, nn.functional.cross_entropy(logits, labels))
 
 
 def metrics():

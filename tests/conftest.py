@@ -1,4 +1,5 @@
 import os
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from imbalkit.data import ImageSet
 # also name a GPU that cannot hold anything (actions/runner-images#9918). A process that a test
 # starts sees no CUDA GPU either; torch has no variable that hides Apple's.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-torch.backends.mps.is_available = lambda: False
+torch.backends.mps.is_available = cache(lambda: False)  # torch's own is a cached function too
 
 
 @pytest.fixture(autouse=True)

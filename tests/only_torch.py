@@ -10,6 +10,11 @@ import sys
 from importlib import metadata
 
 
+def plain(name):
+    """The name of a distribution as all files agree to write it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def needed(name, seen):
     """`seen`, and the distribution `name` with all that it needs without extras."""
     try:
@@ -19,7 +24,7 @@ def needed(name, seen):
     seen.add(name)
     for line in lines:
         if "extra ==" not in line:
-            needed(re.match(r"[\w.-]+", line).group().lower(), seen)
+            needed(plain(re.match(r"[\w.-]+", line).group()), seen)
     return seen
 
 
@@ -33,7 +38,7 @@ class Gate:
         top = name.partition(".")[0]
         if top in sys.stdlib_module_names or top == "imbalkit":
             return
-        owners = {owner.lower() for owner in self.owners.get(top, [])}
+        owners = {plain(owner) for owner in self.owners.get(top, [])}
         if owners and not owners & self.allowed:
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 

@@ -13,8 +13,10 @@ def attach(
 ) -> tuple[Callable, Callable, list[str]]:
     """The `__getattr__`, `__dir__` and `__all__` of a package that loads nothing by itself.
 
-    package: its name. modules: those of its modules that are attributes.
-    names: where each further name lives, such as {"fit": "training.fit"}.
+    Args:
+        package: its name.
+        modules: those of its modules that are attributes.
+        names: where each further name lives, such as {"fit": "training.fit"}.
     """
 
     def load(name: str):

@@ -1,16 +1,19 @@
-"""Libraries that only parts of the package need, and what to say where one is missing."""
+"""Libraries that only parts of the package need: loaded when used, and named where missing."""
 
 import importlib
+import sys
 from types import ModuleType
 
 
-def optional(name: str, extra: str, what: str) -> ModuleType:
-    """Import and return the module `name`, such as "matplotlib.pyplot".
+def optional(name: str, extra: str) -> ModuleType:
+    """Import a module that not every installation has.
 
-    extra: the extra of imbalkit that installs it, such as "plots".
-    what: what needs it, as the subject of a sentence, such as "imbalkit.plots".
+    Args:
+        name: the module, such as "matplotlib.pyplot".
+        extra: the extra of imbalkit that installs it, such as "plots".
 
-    Raises ImportError in one sentence, with the command that installs the extra.
+    Raises:
+        ImportError: it is not installed; one sentence says who needs it, and the pip line.
     """
     library = name.partition(".")[0]
     try:
@@ -18,8 +21,10 @@ def optional(name: str, extra: str, what: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != library:
             raise  # the library is there, and lacks something itself
+        caller = sys._getframe(1).f_globals["__name__"]
         raise ModuleNotFoundError(
-            f'{what} needs {library}, which is not installed; run pip install "imbalkit[{extra}]".',
+            f"{caller} needs {library}, which is not installed; "
+            f'run pip install "imbalkit[{extra}]".',
             name=library,
         ) from error
 

@@ -10,7 +10,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS)
 # Where there is a browser, lesson 01 has been run in it by then.
 RUN_IN_BROWSER = $(if $(shell command -v chromium),--ignore-glob='*/01_*.ipynb')
 # A machine without a network still gets the course; nothing then waits for the download again.
-GET_DATA = $(BIN)/python data_scripts/fetch_data.py $(DATA_SOURCE) || { \
+GET_DATA = $(BIN)/python -m imbalkit data $(DATA_SOURCE) || { \
 	export IMBALKIT_OFFLINE=1; echo "The lessons will use the embedded set instead: digits on photographs, no download."; }
 # `make learn OFFLINE=FOLDER` takes packages and data from an offline bundle, and needs no network.
 OFFLINE ?=
@@ -72,10 +72,11 @@ site: .venv/site.stamp ## build the course as a static site from the committed o
 	@echo "Open build/site/index.html in a browser."
 
 data: .venv/learn.stamp ## download CIFAR-10 (170 MB) into your cache folder
-	$(BIN)/python data_scripts/fetch_data.py
+	$(BIN)/python -m imbalkit data
 
-lint: .venv/test.stamp ## check the style of the code and of the notebooks
+lint: .venv/test.stamp ## check the style of the code and of the notebooks, and the types
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 
 clean: ## remove what these commands made here: .venv, build, caches (the data stays)
 	rm -rf .venv build docs/api/modules .pytest_cache .ruff_cache .hypothesis *.egg-info

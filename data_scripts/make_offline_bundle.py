@@ -270,7 +270,7 @@ PLAIN = """\
    {python} data_scripts/check_offline_bundle.py "BUNDLE"
    {python} -m venv .venv
    {bin}/python -m pip install {options} -c constraints.txt -e ".[learn]"
-   {bin}/python data_scripts/fetch_data.py --from "BUNDLE/data"
+   {bin}/imbalkit data --from "BUNDLE/data"
    {bin}/jupyter lab notebooks/00_start_here.ipynb"""
 OFFLINE = '--no-index --find-links "BUNDLE/wheels"'
 MAKE = """\

@@ -1,6 +1,7 @@
 """Use the package where nothing but torch, numpy and what they need can be imported.
 
-``python tests/only_torch.py`` prints, as JSON, what each use ended in: null, or an error.
+``python tests/only_torch.py`` prints, as JSON, what each use ended in: null, or an error. With
+``--strict`` an error is also exit code 1.
 `test_package.py` runs it on the source, and `test_wheel.py` on the installed wheel.
 """
 
@@ -187,6 +188,8 @@ def main():
         except Exception as error:
             ends[use.__name__] = f"{type(error).__name__}: {error}"
     print(json.dumps(ends | {"imbalkit": imbalkit.__file__}))
+    if "--strict" in sys.argv:
+        sys.exit(any(ends.values()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The scripts in data_scripts: what they write, their exit codes and their one-sentence errors."""
+"""The scripts in data_scripts and the command for data: what they write, say and end with."""
 
 import importlib.util
 import os
@@ -11,12 +11,13 @@ import torch
 from helpers import accept_checksums, write_archive, write_cifar
 
 from imbalkit.course.embedded import embedded_digits
+from imbalkit.data import command
 from imbalkit.data.download import CIFAR
 from imbalkit.data.longtail import Manifest
 from imbalkit.data.sources import cifar_state, load_cifar, load_folder
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ["fetch_data", "make_long_tail", "show_data"]
+SCRIPTS = ["make_long_tail"]
 
 
 def script(name):
@@ -29,6 +30,11 @@ def script(name):
 
 def run(name, *arguments):
     return script(name).main([str(argument) for argument in arguments])
+
+
+def data(*arguments):
+    """Run ``imbalkit data``."""
+    return command.main([str(argument) for argument in arguments])
 
 
 def error_of(capsys, *words):
@@ -83,56 +89,55 @@ def test_wrong_usage(name):
     assert end.value.code == 2
 
 
-# fetch_data
+# imbalkit data
 
 
 def test_fetch_from_a_mirror(archive, tmp_path, capsys):
     for _ in range(2):
-        assert run("fetch_data", "cifar10", "--url", archive) == 0
+        assert data("cifar10", "--url", archive) == 0
     assert cifar_state(tmp_path / "data", "cifar10") == "ready"
     assert capsys.readouterr().out.count("cifar10 is ready in") == 2
 
 
 def test_fetch_to_another_folder(archive, tmp_path):
-    assert run("fetch_data", "--root", tmp_path / "else" / "where", "--url", archive) == 0
+    assert data("--root", tmp_path / "else" / "where", "--url", archive) == 0
     assert cifar_state(tmp_path / "else" / "where", "cifar10") == "ready"
 
 
 def test_fetch_from_nowhere(archive, tmp_path, capsys):
-    assert run("fetch_data", "--url", (tmp_path / "absent.tar.gz").as_uri()) == 1
+    assert data("--url", (tmp_path / "absent.tar.gz").as_uri()) == 1
     error_of(capsys, "absent.tar.gz", "cannot be reached", "check the address")
 
 
 def test_fetch_to_a_place_that_cannot_be_written(archive, tmp_path, capsys):
     (tmp_path / "file").write_text("not a folder")
-    assert run("fetch_data", "--root", tmp_path / "file", "--url", archive) == 1
+    assert data("--root", tmp_path / "file", "--url", archive) == 1
     error_of(capsys, "cannot be written", "choose a folder")
 
 
 def test_fetch_from_a_folder(cifar10, tmp_path):
     target = tmp_path / "copy" / cifar10.name
-    assert run("fetch_data", "--from", tmp_path / "data", "--root", tmp_path / "copy") == 0
+    assert data("--from", tmp_path / "data", "--root", tmp_path / "copy") == 0
     (target / "test_batch").write_bytes(b"damaged")
-    assert run("fetch_data", "--from", tmp_path / "data", "--root", tmp_path / "copy") == 0
+    assert data("--from", tmp_path / "data", "--root", tmp_path / "copy") == 0
     for file in cifar10.iterdir():
         assert (target / file.name).read_bytes() == file.read_bytes()
 
 
 def test_fetch_from_a_damaged_folder(cifar10, tmp_path, capsys):
     (cifar10 / "data_batch_3").write_bytes(b"damaged")
-    assert run("fetch_data", "--from", tmp_path / "data", "--root", tmp_path / "copy") == 1
+    assert data("--from", tmp_path / "data", "--root", tmp_path / "copy") == 1
     error_of(capsys, "data_batch_3", "absent or altered", "copy the official files")
     assert not (tmp_path / "copy").exists()
 
 
 def test_an_interrupted_fetch(archive, tmp_path, capsys, monkeypatch):
-    fetch_data = script("fetch_data")
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fetch_data, "fetch_cifar", interrupt)
-    assert fetch_data.main([]) == 1
+    monkeypatch.setattr(command, "fetch_cifar", interrupt)
+    assert command.main([]) == 1
     error_of(capsys, "interrupted")
 
 
@@ -205,18 +210,17 @@ def test_a_manifest_that_cannot_be_written(cifar10, tmp_path, capsys):
     error_of(capsys, "a.json: the manifest cannot be written")
 
 
-# show_data
+# imbalkit data --show
 
 
 def test_show_missing_data(tmp_path, capsys):
-    assert run("show_data") == 0
+    assert data("--show") == 0
     text = capsys.readouterr().out
     assert str(tmp_path / "data") in text and text.count(" missing") == 4
-    assert "embedded" in text
 
 
 def test_show_ready_data(cifar10, capsys):
-    assert run("show_data") == 0
+    assert data("--show") == 0
     text = capsys.readouterr().out
     assert "1000 training images (100 in each of 10 classes), 10 test images" in text
     assert text.count(" missing") == 3
@@ -224,33 +228,33 @@ def test_show_ready_data(cifar10, capsys):
 
 def test_show_corrupt_data(cifar10, tmp_path, capsys):
     (cifar10 / "test_batch").unlink()
-    assert run("show_data") == 1
-    error_of(capsys, "cifar10", str(tmp_path / "data"), "corrupt", "fetch_data.py cifar10 --root")
+    assert data("--show") == 1
+    error_of(capsys, "cifar10", str(tmp_path / "data"), "corrupt", "imbalkit data cifar10 --root")
 
 
 # As commands
 
 
-COMMANDS = [  # script, arguments, exit code, words
-    ("fetch_data", ["--url", "file:///no/such/file"], 1, "cannot be reached"),
-    ("make_long_tail", ["subset.json"], 1, "not on this computer"),
-    ("show_data", [], 0, "missing"),
+COMMANDS = [  # what python runs, exit code, words
+    (["-m", "imbalkit", "data", "--url", "file:///no/such/file"], 1, "cannot be reached"),
+    (["-m", "imbalkit", "data", "--show"], 0, "missing"),
+    ([ROOT / "data_scripts" / "make_long_tail.py", "subset.json"], 1, "not on this computer"),
 ]
 
 
 def test_as_commands():
     processes = [  # side by side, since importing torch is what takes the time
         subprocess.Popen(
-            [sys.executable, ROOT / "data_scripts" / f"{name}.py", *arguments],
+            [sys.executable, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
-        for name, arguments, _, _ in COMMANDS
+        for command, _, _ in COMMANDS
     ]
     outputs = [process.communicate() for process in processes]
-    for process, (out, err), (_, _, code, words) in zip(processes, outputs, COMMANDS, strict=True):
+    for process, (out, err), (_, code, words) in zip(processes, outputs, COMMANDS, strict=True):
         assert process.returncode == code
         assert words in (err if code else out)
         assert "Traceback" not in err

@@ -263,14 +263,14 @@ def test_a_wrong_call_is_answered_in_a_sentence(saved, folder, tmp_path, capsys)
         assert predict.main(list(map(str, arguments))) == predict.WRONG_CALL
         captured = capsys.readouterr()
         assert (
-            captured.err.startswith("imbalkit.predict: ") and "there is no such f" in captured.err
+            captured.err.startswith("imbalkit predict: ") and "there is no such f" in captured.err
         )
         assert captured.err.count("\n") == 1 and not captured.out
 
 
 @pytest.mark.notebooks
 def test_the_command_as_it_is_typed(saved, folder):
-    command = [sys.executable, "-m", "imbalkit.predict", str(saved), str(folder)]
+    command = [sys.executable, "-m", "imbalkit", "predict", str(saved), str(folder)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=100)
     assert done.returncode == 0 and not done.stderr
     assert len(rows_of(done.stdout)) == 6 and "été/1.png" in done.stdout

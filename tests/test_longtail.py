@@ -358,7 +358,7 @@ def test_a_file_that_is_no_manifest(text, tmp_path):
     path.write_text(text)
     with pytest.raises(ValueError) as error:
         Manifest.load(path)
-    one_sentence(error, "subset.json is not a manifest", "make_long_tail.py")
+    one_sentence(error, "subset.json is not a manifest", "Manifest.save")
 
 
 def test_a_binary_file_is_no_manifest(tmp_path):

@@ -379,7 +379,8 @@ def test_make_learn_with_a_bundle_needs_no_network(
     shutil.copytree(stick / "course", learner)
     # Our small data passes for the official one in the learner's process too.
     cifar = CIFAR["cifar10"]
-    script = learner / "data_scripts" / "fetch_data.py"
+    shutil.copytree(ROOT / "imbalkit", learner / "imbalkit")
+    script = learner / "imbalkit" / "data" / "command.py"
     patch = (
         "from torchvision.datasets import CIFAR10\n"
         f"CIFAR10.train_list, CIFAR10.test_list = {cifar.train_list!r}, {cifar.test_list!r}\n"

@@ -82,6 +82,13 @@ def test_everything_a_learner_and_a_tester_need_is_required():
     assert needed <= {r.name for r in requirements()}
 
 
+def test_the_core_needs_torch_and_numpy_alone_and_a_lesson_all_that_the_package_can_use():
+    assert {Requirement(line).name for line in PROJECT["dependencies"]} == {"torch", "numpy"}
+    learn = map(Requirement, PROJECT["optional-dependencies"]["learn"])
+    own = [r for r in learn if r.name == PROJECT["name"]]
+    assert {extra for r in own for extra in r.extras} == {"data", "plots"}
+
+
 def test_conda_environment_installs_the_package_with_the_pins():
     *conda, last = ENVIRONMENT["dependencies"]
     python = next(Requirement(entry) for entry in conda if entry.startswith("python"))
@@ -92,7 +99,8 @@ def test_conda_environment_installs_the_package_with_the_pins():
     assert last["pip"][0] == "-c constraints.txt"
     (install,) = last["pip"][1:]
     extras = re.fullmatch(r"-e \.\[([\w,]+)\]", install).group(1).split(",")
-    assert set(extras) == set(PROJECT["optional-dependencies"])
+    learned = {"data", "plots"}  # part of [learn]
+    assert set(extras) | learned == set(PROJECT["optional-dependencies"])
 
 
 def test_python_releases_agree():
@@ -202,7 +210,23 @@ def test_workflows_are_careful(path):
     assert content["concurrency"]["cancel-in-progress"] is True
     assert all(job["timeout-minutes"] <= 150 for job in content["jobs"].values())
     actions = [step["uses"] for step in steps(content) if "uses" in step]
-    assert actions and all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in actions)
+    publisher = ["pypa/gh-action-pypi-publish@release/v1"] if path.stem == "release" else []
+    others = [action for action in actions if action not in publisher]
+    assert others and all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in others)
+
+
+def test_a_release_is_tried_before_it_is_published_and_needs_no_password():
+    content = workflow("release")
+    assert content[True] == {"push": {"tags": ["v*"]}}  # YAML 1.1 reads "on" as true
+    build, publish = content["jobs"]["build"], content["jobs"]["publish"]
+    assert publish["needs"] == "build" and publish["permissions"] == {"id-token": "write"}
+    assert "permissions" not in build
+    commands = [step.get("run", "") for step in build["steps"]]
+    (built,) = [i for i, command in enumerate(commands) if "-m build" in command]
+    (tried,) = [i for i, command in enumerate(commands) if "tests/only_torch.py" in command]
+    assert built < tried < len(commands) - 1
+    assert "secrets" not in read(".github/workflows/release.yml")
+    assert set(PROJECT["urls"]) == {"Documentation", "Source", "Issues", "Changelog"}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
@@ -212,7 +236,7 @@ def test_commands_of_the_workflows_exist(path):
     modules = re.findall(r"python -m (\w+)", commands)
     assert targets or modules
     assert set(targets) <= make_targets()
-    assert set(modules) <= {"pip", *(r.name for r in requirements())}
+    assert set(modules) <= {"pip", "venv", "build", *(r.name for r in requirements())}
     for extra in re.findall(r"\.\[(\w+)\]", commands):
         assert extra in PROJECT["optional-dependencies"]
 

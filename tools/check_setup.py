@@ -190,7 +190,7 @@ def data():
     """Is CIFAR-10 where the lessons look first, and whole?"""
     from imbalkit.data import cifar_state, data_folders
 
-    repair = "run 'make data', or 'python data_scripts/fetch_data.py'"
+    repair = "run 'make data', or 'imbalkit data'"
     for folder in data_folders():
         state = cifar_state(folder, "cifar10")
         if state == "ready":

@@ -159,7 +159,7 @@ class Manifest:
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{path} is not a manifest of a long-tailed subset ({str(error).rstrip('.')}); "
-                "write it again with data_scripts/make_long_tail.py."
+                "write it again with Manifest.save."
             ) from error
         return manifest
 

@@ -1,6 +1,6 @@
 """The command line: ``imbalkit COMMAND``, also as ``python -m imbalkit COMMAND``.
 
-Each command is a `main` of its own module, which is loaded when it is asked for.
+The module of a command is loaded when it is asked for.
 """
 
 import argparse
@@ -9,14 +9,18 @@ import re
 import sys
 import time
 from importlib import import_module, metadata
+from typing import TYPE_CHECKING
 
 import imbalkit
 
-COMMANDS = {  # where each command lives, and what it does
-    "diagnose": ("imbalkit.doctor.command", "say what is wrong with a PyTorch classifier"),
-    "predict": ("imbalkit.predict", "name the images of a folder with a saved model"),
-    "data": ("imbalkit.data.command", "get CIFAR-10 or CIFAR-100, or show what is there"),
-    "check": ("imbalkit.cli", "say what this computer has and lacks for imbalkit"),
+if TYPE_CHECKING:
+    import torch
+
+COMMANDS = {  # the module and the function of each command, and what it does
+    "diagnose": ("imbalkit.doctor.command", "main", "say what is wrong with a PyTorch classifier"),
+    "predict": ("imbalkit.predict", "main", "name the images of a folder with a saved model"),
+    "data": ("imbalkit.data.command", "main", "get CIFAR-10 or CIFAR-100, or show what is there"),
+    "check": ("imbalkit.cli", "check", "say what this computer has and lacks for imbalkit"),
 }
 EXTRAS = ("data", "plots", "learn")  # what may be installed beside torch and numpy
 READY, LACKING, WRONG_CALL = 0, 1, 2
@@ -33,13 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"imbalkit {imbalkit.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (_, what) in COMMANDS.items():
+    for name, (_, _, what) in COMMANDS.items():
         commands.add_parser(name, help=what, add_help=False)
     wanted = parser.parse_args(arguments[:1])
-    module, _ = COMMANDS[wanted.command]
-    command = check if wanted.command == "check" else import_module(module).main
+    module, function, _ = COMMANDS[wanted.command]
     try:
-        return command(arguments[1:])
+        return getattr(import_module(module), function)(arguments[1:])
     except ModuleNotFoundError as error:
         if not isinstance(error.__cause__, ModuleNotFoundError):
             raise  # not one of `optional`, whose sentence says what to install
@@ -87,7 +90,7 @@ def missing_libraries(extra: str) -> list[str]:
     return missing
 
 
-def images_per_second(device) -> float:
+def images_per_second(device: "torch.device") -> float:
     """How fast this computer trains the lessons' small network on images of 32 x 32 pixels."""
     import torch
 

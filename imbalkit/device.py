@@ -1,6 +1,6 @@
 """The one place that decides on which device to compute, and in which precision."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -25,7 +25,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device):
+def autocast(device: torch.device) -> AbstractContextManager:
     """Compute in bfloat16 where the processor has it natively, else change nothing."""
     if has_native_bfloat16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)

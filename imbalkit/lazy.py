@@ -10,7 +10,7 @@ from importlib import import_module
 
 def attach(
     package: str, modules: Sequence[str], names: dict[str, str]
-) -> tuple[Callable, Callable, list[str]]:
+) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """The `__getattr__`, `__dir__` and `__all__` of a package that loads nothing by itself.
 
     Args:
@@ -19,7 +19,7 @@ def attach(
         names: where each further name lives, such as {"fit": "training.fit"}.
     """
 
-    def load(name: str):
+    def load(name: str) -> object:
         if name in modules:
             return import_module(f"{package}.{name}")
         if name not in names:

@@ -5,6 +5,7 @@ What a saved notebook keeps is the final table alone.
 
 import sys
 import time
+from typing import Any
 
 SECONDS_BETWEEN_UPDATES = 0.5
 
@@ -22,7 +23,7 @@ class Progress:
         shell = ipython_shell()
         self.in_notebook = visible and shell is not None and hasattr(shell, "kernel")
         self.in_terminal = visible and shell is None and sys.stdout.isatty()
-        self.handle = empty_output() if self.in_notebook else None
+        self.handle: Any = empty_output() if self.in_notebook else None
 
     def start_at(self, done: int) -> None:
         """Begin at `done` steps, as a resumed training does."""
@@ -37,7 +38,7 @@ class Progress:
         self.shown = now
         self._write(f"{note} · {self.done} of {self.total} batches · {self._left(now)} left")
 
-    def finish(self, result=None) -> None:
+    def finish(self, result: object = None) -> None:
         """Replace the line by `result`, shown as a notebook shows any object."""
         if self.in_notebook:
             self.handle.update({"text/plain": ""} if result is None else result, raw=result is None)
@@ -58,13 +59,13 @@ class Progress:
             sys.stdout.flush()
 
 
-def ipython_shell():
+def ipython_shell() -> Any:
     """The shell of IPython that runs this code, or None; it has loaded IPython then."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython else None
 
 
-def empty_output():
+def empty_output() -> Any:
     """A new output of the notebook's cell, to be updated."""
     from IPython.display import display
 

@@ -252,7 +252,9 @@ def _extract(archive: Path, fresh: Path, files: dict[str, str], url: str) -> Non
             for member in tar:
                 path = PurePosixPath(member.name)
                 if member.isfile() and path.parent.name == fresh.name and path.name in files:
-                    with tar.extractfile(member) as source, open(fresh / path.name, "wb") as file:
+                    source = tar.extractfile(member)
+                    assert source is not None  # it is only for what is no file
+                    with source, open(fresh / path.name, "wb") as file:
                         shutil.copyfileobj(source, file)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DownloadError(

@@ -6,6 +6,6 @@ One idea a module; each module's name is the lesson's word. The notebooks of the
 
 __version__ = "0.1.0"
 
-from imbalkit.diagnose import diagnose
+from imbalkit.doctor import diagnose
 
 __all__ = ["diagnose"]

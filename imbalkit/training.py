@@ -23,8 +23,8 @@ from imbalkit.device import (
     set_random_state,
     to_device,
 )
-from imbalkit.diagnose.monitor import CollapseMonitor
 from imbalkit.files import atomic_path
+from imbalkit.monitor import CollapseMonitor
 from imbalkit.progress import Progress
 
 MONITORS = ("balanced_accuracy", "macro_f1", "worst_recall", "accuracy", "loss")
@@ -44,7 +44,7 @@ class History:
     shares: float, (steps, C): the share of each predicted class in each training batch.
     best_epoch: the epoch (from 1) whose weights the model holds now.
     stopped: "finished", "early" or "interrupted".
-    warning: what `imbalkit.diagnose.CollapseMonitor` had to say, or "".
+    warning: what `imbalkit.monitor.CollapseMonitor` had to say, or "".
     seconds: time spent in the training loop, evaluation included.
     """
 

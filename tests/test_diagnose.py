@@ -20,9 +20,9 @@ from torch.nn.utils import parametrizations
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from imbalkit import diagnose
-from imbalkit.diagnose.causes import CAUSES
-from imbalkit.diagnose.outputs import double_softmax_floor, examine_loss, last_operation
-from imbalkit.diagnose.reading import read
+from imbalkit.doctor.causes import CAUSES
+from imbalkit.doctor.outputs import double_softmax_floor, examine_loss, last_operation
+from imbalkit.doctor.reading import read
 from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss
 from imbalkit.models import CosineClassifier
 from imbalkit.multitask import DifficultyLoss, WithDifficulty

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imbalkit.diagnose import CollapseMonitor, CollapseWarning
+from imbalkit.monitor import CollapseMonitor, CollapseWarning
 from imbalkit.training import constant, fit
 
 STEPS = 300

@@ -382,7 +382,7 @@ def test_each_entry_of_the_reference_names_a_lesson(site):
 
 
 def test_reference_has_every_module(site):
-    documented = {path.stem for path in (site / "docs/api").rglob("*.html")} | {"imbalkit.diagnose"}
+    documented = {path.stem for path in (site / "docs/api").rglob("*.html")} | {"imbalkit.doctor"}
     modules = {
         "imbalkit." + path.relative_to(ROOT / "imbalkit").parts[0].removesuffix(".py")
         for path in (ROOT / "imbalkit").rglob("*.py")

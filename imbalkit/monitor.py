@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imbalkit.diagnose.outputs import ROUNDING, class_labels, is_binary
+from imbalkit.doctor.outputs import ROUNDING, class_labels, is_binary
 from imbalkit.metrics import effective_classes
 
 LOOK_EVERY = 5  # steps; ten batches in fifty show enough, at a fifth of the cost

@@ -4,11 +4,11 @@ import math
 
 import torch
 
-from imbalkit.diagnose import evidence as measure
-from imbalkit.diagnose.evidence import Evidence, Predictions
-from imbalkit.diagnose.outputs import log_probabilities
-from imbalkit.diagnose.probes import few_images, probe, renew
-from imbalkit.diagnose.reading import Clock, Sample
+from imbalkit.doctor import evidence as measure
+from imbalkit.doctor.evidence import Evidence, Predictions
+from imbalkit.doctor.outputs import log_probabilities
+from imbalkit.doctor.probes import few_images, probe, renew
+from imbalkit.doctor.reading import Clock, Sample
 
 MIXED = measure.MIXED
 OUTPUTS = 0.15  # share of the time budget for the outputs on each sample

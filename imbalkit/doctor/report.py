@@ -82,7 +82,7 @@ class Diagnosis:
         return "\n".join([*lines, self._footer()])
 
     def _repr_html_(self) -> str:
-        from imbalkit.diagnose.figures import as_png  # a program needs no figures
+        from imbalkit.doctor.figures import as_png  # a program needs no figures
 
         parts = [f"<p><b>{html.escape(self._headline())}</b></p>"]
         if self.findings:

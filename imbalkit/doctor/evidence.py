@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from imbalkit.diagnose.outputs import (
+from imbalkit.doctor.outputs import (
     SQUASHING,
     LossFacts,
     are_log_probabilities,
@@ -28,7 +28,7 @@ from imbalkit.diagnose.outputs import (
     logits_of,
     sums_to_one,
 )
-from imbalkit.diagnose.reading import Sample
+from imbalkit.doctor.reading import Sample
 from imbalkit.metrics import effective_classes
 
 WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)

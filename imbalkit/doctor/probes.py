@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from imbalkit.diagnose.evidence import Evidence, duplicate, forward, mixed_rows
-from imbalkit.diagnose.outputs import log_probabilities, logits_of
-from imbalkit.diagnose.reading import Clock
+from imbalkit.doctor.evidence import Evidence, duplicate, forward, mixed_rows
+from imbalkit.doctor.outputs import log_probabilities, logits_of
+from imbalkit.doctor.reading import Clock
 
 IMAGES, BATCH = 64, 16  # four batches an epoch: a single one would forgive too high a rate
 FEWEST_STEPS, MOST_STEPS = 24, 48

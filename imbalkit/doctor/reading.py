@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imbalkit.device import random_state, set_random_state
-from imbalkit.diagnose.outputs import class_labels
+from imbalkit.doctor.outputs import class_labels
 
 # The standard error of a share measured on 2,048 images is at most 1.1 %.
 MOST_IMAGES = 2048

@@ -10,11 +10,11 @@ import math
 import torch
 from torch import nn
 
-from imbalkit.diagnose.causes import CAUSES
-from imbalkit.diagnose.evidence import Evidence, has_stepped, keeps_state
-from imbalkit.diagnose.outputs import BOUNDING, SQUASHING, double_softmax_floor
-from imbalkit.diagnose.probes import AHEAD, LEARNS, STUCK
-from imbalkit.diagnose.report import FAULT, NOTE, WARNING, Finding
+from imbalkit.doctor.causes import CAUSES
+from imbalkit.doctor.evidence import Evidence, has_stepped, keeps_state
+from imbalkit.doctor.outputs import BOUNDING, SQUASHING, double_softmax_floor
+from imbalkit.doctor.probes import AHEAD, LEARNS, STUCK
+from imbalkit.doctor.report import FAULT, NOTE, WARNING, Finding
 
 # Standardised pixels stay within 3, standardised features within 10. Twenty times a sane size
 # changes the first layer's gradient twenty times: more than any learning rate allows.

@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbalkit.diagnose.checks import CHECKS, LEFT_OVER, Healthy, NotChecked
-from imbalkit.diagnose.evidence import untouched
-from imbalkit.diagnose.examination import gather
-from imbalkit.diagnose.monitor import CollapseMonitor, CollapseWarning
-from imbalkit.diagnose.reading import Clock, random_state_kept, read
-from imbalkit.diagnose.report import FAULT, SEVERITIES, Diagnosis, Finding
+from imbalkit.doctor.checks import CHECKS, LEFT_OVER, Healthy, NotChecked
+from imbalkit.doctor.evidence import untouched
+from imbalkit.doctor.examination import gather
+from imbalkit.doctor.reading import Clock, random_state_kept, read
+from imbalkit.doctor.report import FAULT, SEVERITIES, Diagnosis, Finding
 
 READING = 0.25  # share of the time budget for reading each iterable
 
@@ -92,4 +91,4 @@ def answers(evidence) -> dict:
     return results
 
 
-__all__ = ["CollapseMonitor", "CollapseWarning", "Diagnosis", "Finding", "diagnose"]
+__all__ = ["Diagnosis", "Finding", "diagnose"]

@@ -1,4 +1,4 @@
-"""Diagnose a classifier from the command line: ``python -m imbalkit.diagnose package.module:name``.
+"""Diagnose a classifier from the command line: ``imbalkit diagnose package.module:name``.
 
 The named function takes no arguments and returns a dict of the arguments of `imbalkit.diagnose`,
 or a pair of the model and its training batches:
@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from imbalkit import diagnose
+from imbalkit.doctor import diagnose
 
 OPTIONAL = ("loss_fn", "optimizer", "eval_batches")
 HEALTHY, FAULTY, WRONG_CALL = 0, 1, 2
@@ -23,7 +23,7 @@ HEALTHY, FAULTY, WRONG_CALL = 0, 1, 2
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m imbalkit.diagnose",
+        prog="imbalkit diagnose",
         description="Say what is wrong with a PyTorch classifier.",
         epilog="Exit status: 0 healthy, 1 a fault was found, 2 it could not be diagnosed.",
     )
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (TypeError, ValueError) as error:
         if not _is_ours(error):
             traceback.print_exc()
-        print(f"imbalkit.diagnose: {error}", file=sys.stderr)
+        print(f"imbalkit diagnose: {error}", file=sys.stderr)
         return WRONG_CALL
     except Exception:  # of the function's own; status 1 would say that a fault was found
         traceback.print_exc()
@@ -56,7 +56,7 @@ def _is_ours(error: Exception) -> bool:
     frame = error.__traceback__
     while frame.tb_next:
         frame = frame.tb_next
-    return frame.tb_frame.f_globals.get("__package__", "").startswith("imbalkit.diagnose")
+    return (frame.tb_frame.f_globals.get("__package__") or "").startswith("imbalkit")
 
 
 def find(factory: str) -> Callable:
@@ -93,7 +93,3 @@ def arguments_from(result, factory: str) -> dict:
             f"model and train_batches, and may have {', '.join(OPTIONAL)}."
         )
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -163,12 +163,12 @@ def fit(
     if resume and Path(checkpoint).exists():
         history, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
         shares = [history.shares]
+    steps_before = len(history.train) * len(train_batches)
     collapse = CollapseMonitor()
-    collapse.steps = len(history.train) * len(train_batches)
-    collapse.warning = history.warning  # it warns once, also in a training that was cut off
+    collapse.resume(steps_before, history.warning)
     done_before, started = history.seconds, time.perf_counter()
     progress = Progress(steps, visible=show_progress)
-    progress.start_at(len(history.train) * len(train_batches))
+    progress.start_at(steps_before)
 
     try:
         for epoch in range(len(history.train) + 1, epochs + 1):

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbalkit.doctor.checks import CHECKS, LEFT_OVER, Healthy, NotChecked
-from imbalkit.doctor.evidence import untouched
+from imbalkit.doctor.checks import Healthy, NotChecked, answers
+from imbalkit.doctor.copies import untouched
 from imbalkit.doctor.examination import gather
 from imbalkit.doctor.reading import Clock, random_state_kept, read
-from imbalkit.doctor.report import FAULT, SEVERITIES, Diagnosis, Finding
+from imbalkit.doctor.report import SEVERITIES, Diagnosis, Finding
 
 READING = 0.25  # share of the time budget for reading each iterable
 
@@ -58,16 +58,16 @@ def diagnose(
         evaluation = (
             None if eval_batches is None else read(eval_batches, "evaluation", clock.after(READING))
         )
-        evidence = gather(model, train, evaluation, loss_fn, optimizer, clock)
-    results = answers(evidence)
+        record = gather(model, train, evaluation, loss_fn, optimizer, clock)
+    results = answers(record)
     return Diagnosis(
         in_order([result for result in results.values() if isinstance(result, Finding)]),
         {name: str(result) for name, result in results.items() if isinstance(result, Healthy)},
         {name: str(result) for name, result in results.items() if isinstance(result, NotChecked)},
-        evidence.learned,
+        record.learned,
         [sample.consumed for sample in (train, evaluation) if sample],
         clock.spent(),
-        evidence.figures(),
+        record.figures(),
     )
 
 
@@ -78,17 +78,6 @@ def in_order(findings: list[Finding]) -> list[Finding]:
     for finding in findings:
         first.setdefault(finding.cause, finding)
     return list(first.values())
-
-
-def answers(evidence) -> dict:
-    """The result of every check. What is only left when nothing else explains a failure is asked
-    last, and only then."""
-    results = {name: check(evidence) for name, check in CHECKS.items()}
-    for name, check in LEFT_OVER.items():
-        explained = any(isinstance(r, Finding) and r.severity == FAULT for r in results.values())
-        explained |= any(isinstance(results.get(other), Finding) for other in LEFT_OVER)
-        results[name] = NotChecked("explained by another finding") if explained else check(evidence)
-    return results
 
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]

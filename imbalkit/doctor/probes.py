@@ -2,14 +2,15 @@
 
 import math
 import time
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from imbalkit.doctor.evidence import Evidence, duplicate, forward, mixed_rows
-from imbalkit.doctor.outputs import log_probabilities, logits_of
+from imbalkit.doctor.copies import duplicate, renew
+from imbalkit.doctor.measuring import forward, mixed_rows
+from imbalkit.doctor.outputs import entropy, log_probabilities, logits_of
 from imbalkit.doctor.reading import Clock
+from imbalkit.doctor.record import Probes, Record, Trial, best_of
 
 IMAGES, BATCH = 64, 16  # four batches an epoch: a single one would forgive too high a rate
 FEWEST_STEPS, MOST_STEPS = 24, 48
@@ -23,57 +24,27 @@ STUCK = 0.1
 AHEAD = 0.1  # a tenth of the labels' entropy: twenty times what trials of one rate differ by
 
 
-@dataclass
-class Trial:
-    """One short training.
-
-    factor: what the learning rate was multiplied by.
-    start, progress: 1 - loss / entropy of the labels, of the first batch and at the end; -inf
-        where the loss was not finite.
-    """
-
-    factor: float
-    start: float
-    progress: float
-    steps: int
-
-
-@dataclass
-class Probes:
-    """What the trial trainings found.
-
-    lr: the learning rate that the optimizer began with.
-    fresh: trials from new random weights on a few images, by learning-rate factor.
-    lr_now: the learning rate that a schedule has made of it.
-    onward, onward_now: where that is less than a hundredth: trials that go on from the weights as
-        they are, at `lr` and at `lr_now`.
-    without_decay: where `lr` learns nothing: a trial at `lr` without weight decay.
-    rehearsed: trainings from new random weights on all images read, by learning-rate factor.
-    """
-
-    lr: float
-    fresh: dict[float, Trial]
-    onward: Trial | None = None
-    lr_now: float = 0.0
-    onward_now: Trial | None = None
-    without_decay: Trial | None = None
-    rehearsed: dict[float, Trial] = field(default_factory=dict)
-
-    @property
-    def own(self) -> Trial:
-        """The trial from new weights at the optimizer's own learning rate."""
-        return self.fresh[1.0]
-
-    def best(self) -> Trial:
-        return max(self.fresh.values(), key=lambda trial: trial.progress)
-
-
 def base_rate(group: dict) -> float:
     """The highest learning rate known: a schedule keeps the one it began with as "initial_lr"."""
     return max(float(group.get("initial_lr", 0)), float(group["lr"]))
 
 
-def probe(evidence: Evidence, clock: Clock) -> Probes | None:
+def why_no_trials(record: Record, clock: Clock) -> str:
+    """What stands against trial trainings, or ""."""
+    if record.optimizer is None or not record.optimizer.param_groups:
+        return "no optimizer was given"
+    if len(record.train.labels[few_images(record)].unique()) < 2:
+        return "a trial training needs images of two classes"
+    if not any(p.requires_grad for p in record.model.parameters()):
+        return "no parameter can be trained"
+    if isinstance(record.optimizer, torch.optim.LBFGS):
+        return "LBFGS needs a closure, which only your loop has"
+    if clock.left() < 0.2 * clock.seconds:
+        return "the time budget was used up"
+    return ""
+
+
+def probe(record: Record, clock: Clock) -> Probes | None:
     """Run the trials, the most telling first, while the time lasts; None where it is too short.
 
     First on a few images, whose classes are as even as they can be, at rates from a thousandth of
@@ -84,36 +55,44 @@ def probe(evidence: Evidence, clock: Clock) -> Probes | None:
     Inputs are brought to a sane scale, and the loss fits the outputs: a fault there is reported by
     its own check, and must not look like one of the learning rate.
     """
-    trials = _Trials(evidence, few_images(evidence), BATCH)
+    trials = _Trials(record, few_images(record), BATCH)
     until = clock.started + 0.55 * clock.seconds
     trials.plan(until, trainings=5, fewest=FEWEST_STEPS, most=MOST_STEPS)
     if not trials.time_left(until):
-        evidence.no_probes = "a trial training does not fit into the time budget"
         return None
-    rate = max(map(base_rate, evidence.optimizer.param_groups))
-    probes = Probes(rate, {1.0: trials.run(1.0)})
-    probes.lr_now = max(float(group["lr"]) for group in evidence.optimizer.param_groups)
-    if 0 < rate and probes.lr_now <= rate / 100:
-        probes.onward = trials.run(1.0, fresh=False)
-        probes.onward_now = trials.run(probes.lr_now / rate, fresh=False)
-    decays = any(group.get("weight_decay") for group in evidence.optimizer.param_groups)
-    if decays and probes.own.progress < STUCK and trials.time_left(until):
-        probes.without_decay = trials.run(1.0, decay=False)
-    if probes.own.progress < LEARNS:
-        for factor in SMALLER if rises(probes.own) else FACTORS:
+    groups = record.optimizer.param_groups
+    rate, rate_now = max(map(base_rate, groups)), max(float(group["lr"]) for group in groups)
+    own = trials.run(1.0)
+    onward = onward_now = without_decay = None
+    if 0 < rate and rate_now <= rate / 100:
+        onward = trials.run(1.0, fresh=False)
+        onward_now = trials.run(rate_now / rate, fresh=False)
+    decays = any(group.get("weight_decay") for group in groups)
+    if decays and own.progress < STUCK and trials.time_left(until):
+        without_decay = trials.run(1.0, decay=False)
+    fresh = {1.0: own}
+    if own.progress < LEARNS:
+        for factor in SMALLER if rises(own) else FACTORS:
             if trials.time_left(until):
-                probes.fresh[factor] = trials.run(factor)
-                if probes.fresh[factor].progress >= 2 * LEARNS:
+                fresh[factor] = trials.run(factor)
+                if fresh[factor].progress >= 2 * LEARNS:
                     break
     # And where no trial was long enough to learn at any rate: a slow machine does few steps.
-    if probes.own.progress >= STUCK or probes.best().progress < LEARNS:
-        rehearsal = _Trials(evidence, evidence.usable.nonzero().flatten(), evidence.train.batch)
-        until = clock.started + 0.95 * clock.seconds
-        rehearsal.plan(until, trainings=2, fewest=FEWEST_STEPS, most=REHEARSAL_STEPS)
-        for factor in (1.0, 0.1):
-            if rehearsal.time_left(until):
-                probes.rehearsed[factor] = rehearsal.run(factor)
-    return probes
+    worth_rehearsing = own.progress >= STUCK or best_of(fresh).progress < LEARNS
+    rehearsed = rehearse(record, clock) if worth_rehearsing else {}
+    return Probes(rate, rate_now, fresh, onward, onward_now, without_decay, rehearsed)
+
+
+def rehearse(record: Record, clock: Clock) -> dict[float, Trial]:
+    """Trainings on all images read, at the own rate and at a tenth of it, as time allows."""
+    trials = _Trials(record, record.usable.nonzero().flatten(), record.train.batch)
+    until = clock.started + 0.95 * clock.seconds
+    trials.plan(until, trainings=2, fewest=FEWEST_STEPS, most=REHEARSAL_STEPS)
+    rehearsed = {}
+    for factor in (1.0, 0.1):
+        if trials.time_left(until):
+            rehearsed[factor] = trials.run(factor)
+    return rehearsed
 
 
 def rises(trial: Trial) -> bool:
@@ -121,23 +100,21 @@ def rises(trial: Trial) -> bool:
     return trial.progress < trial.start - STUCK
 
 
-def few_images(evidence: Evidence) -> Tensor:
+def few_images(record: Record) -> Tensor:
     """Rows of up to 64 training images, their classes as even as they can be."""
-    return mixed_rows(evidence.train.labels, evidence.usable, IMAGES, per_class=True)
+    return mixed_rows(record.train.labels, record.usable, IMAGES, per_class=True)
 
 
 class _Trials:
     """Short trainings that all see the same rows in the same order."""
 
-    def __init__(self, evidence: Evidence, rows: Tensor, batch: int):
-        self.evidence, self.batch = evidence, batch
+    def __init__(self, record: Record, rows: Tensor, batch: int):
+        self.record, self.batch = record, batch
         generator = torch.Generator().manual_seed(0)
         self.order = rows[torch.randperm(len(rows), generator=generator)]
-        inputs = evidence.train.inputs
-        self.inputs = standardised(inputs, rows) if inputs.is_floating_point() else inputs
-        shares = torch.bincount(evidence.train.labels[rows]) / len(rows)
-        shares = shares[shares > 0]
-        self.entropy = -(shares * shares.log()).sum().item()
+        inputs = record.train.inputs
+        self.inputs = standardized(inputs, rows) if inputs.is_floating_point() else inputs
+        self.entropy = entropy(torch.bincount(record.train.labels[rows]))
 
     def plan(self, until: float, trainings: int, fewest: int, most: int) -> None:
         """Choose the number of steps so that so many trainings fit before `until`."""
@@ -165,8 +142,8 @@ class _Trials:
         return 1 - loss / self.entropy if math.isfinite(loss) else -math.inf
 
     def _copies(self, fresh: bool):
-        ours = self.evidence.model, self.evidence.optimizer
-        model, optimizer = duplicate(ours, self.evidence.model)
+        ours = self.record.model, self.record.optimizer
+        model, optimizer = duplicate(ours, self.record.model)
         if fresh:
             torch.manual_seed(0)
             renew(model)
@@ -192,48 +169,19 @@ class _Trials:
 
     def _losses(self, model, rows: Tensor):
         """The loss to train on, and the plain cross-entropy to judge by."""
-        e = self.evidence
+        record = self.record
         with torch.enable_grad():
-            outputs = forward(model, self.inputs[rows], e.device)
-            log_probs = log_probabilities(logits_of(outputs).float(), e.train_kind)
-            labels = e.train.labels[rows].to(e.device)
+            outputs = forward(model, self.inputs[rows], record.device)
+            log_probs = log_probabilities(logits_of(outputs).float(), record.train_kind)
+            labels = record.train.labels[rows].to(record.device)
             cross_entropy = nn.functional.nll_loss(log_probs, labels)
-            if e.misfit:
+            if record.misfit:
                 return cross_entropy, cross_entropy.item()
-            loss = e.loss_fn(outputs, e.train.targets[rows].to(e.device)).mean()
+            loss = record.loss_fn(outputs, record.train.targets[rows].to(record.device)).mean()
         return loss, cross_entropy.item()
 
 
-def renew(model: nn.Module) -> set[str]:
-    """New random weights, as each layer draws them itself; other parameters get small numbers.
-
-    Frozen parameters too: the trial is about the learning rate, and pretrained weights that are
-    good stay as they are, because such a model is not failing. Returns the names of the parameters
-    that their layer drew.
-    """
-    owners = {}
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            owners[id(parameter)] = module
-    renewed = set()
-    for module in {id(m): m for m in owners.values()}.values():
-        reset = getattr(module, "reset_parameters", None) or getattr(
-            module, "_reset_parameters", None
-        )
-        if callable(reset):
-            reset()
-            renewed.add(id(module))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if id(owners[id(parameter)]) not in renewed and parameter.is_floating_point():
-                nn.init.trunc_normal_(parameter, std=0.02)
-        for buffer in model.buffers():
-            if buffer.is_floating_point() and not buffer.isfinite().all():
-                buffer.zero_()
-    return {name for name, p in model.named_parameters() if id(owners[id(p)]) in renewed}
-
-
-def standardised(inputs: Tensor, rows: Tensor) -> Tensor:
+def standardized(inputs: Tensor, rows: Tensor) -> Tensor:
     """Inputs with mean 0 and standard deviation 1 over all numbers of these rows."""
     x = inputs[rows].float()
     return ((inputs.float() - x.mean()) / x.std().clamp_min(1e-6)).to(inputs.dtype)

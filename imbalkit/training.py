@@ -377,7 +377,7 @@ def evaluate(model: nn.Module, batches: Iterable, device: torch.device | None = 
     """
     logits, labels = predict(model, batches, device)
     confusion = metrics.confusion(labels, logits.argmax(1), logits.shape[1])
-    loss = float(F.cross_entropy(logits, labels))
+    loss = F.cross_entropy(logits, labels).item()
     return {"loss": loss, **metrics.summary(confusion), "confusion": confusion.tolist()}
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import random
 import re
+import sys
 import time
 from functools import cache, partial
 from pathlib import Path
@@ -883,6 +884,12 @@ def test_the_notebook_report_has_an_image_and_escapes():
     assert re.search(r'<img alt="[^"]{20,}" src="data:image/png;base64,', page)
     assert "<script>" not in page and ": <b>" not in page and "<i>" not in page
     assert "layer &lt;script&gt;" in page
+
+
+def test_without_matplotlib_the_notebook_report_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imbalkit.doctor.figures", None)  # its import fails
+    page = healthy()._repr_html_()
+    assert "<img" not in page and "pip install 'imbalkit[plots]'" in page and "In order" in page
 
 
 def test_the_notebook_report_works_without_a_class_in_common():

@@ -1,7 +1,8 @@
 """The collapse doctor: one call that says what is wrong with a classifier. Lesson 01 uses it.
 
-import imbalkit
-imbalkit.diagnose(model, train_batches, loss_fn=loss_fn, optimizer=optimizer)
+`diagnose` reads batches (`reading`), measures on copies (`copies`, `measuring`, `probes`) in the
+order that `examination` gives, into a `record`; the `checks` read the record; the `report` holds
+what they found, with the words of `causes`.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,15 +35,30 @@ def diagnose(
     buffers, modes, gradients, optimizer state and random state are the same afterwards. Batches
     are read, up to 2,048 images; a generator gives them away. The report says what was read.
 
-    model: any module that returns scores (N, C), or (N,) or (N, 1) for two classes; in training
-        mode also a tuple that starts with them.
-    train_batches, eval_batches: any iterable of ``(inputs, targets)``, as the model gets them:
-        inputs of any shape, targets int64 (N,), probabilities (N, C), or 0 and 1 as float.
-    loss_fn: the loss of your training, ``(outputs, targets) -> scalar``.
-    optimizer: without it the learning rate cannot be judged.
-    seconds: a budget; what does not fit is left out, the trial trainings first, and named.
+    Args:
+        model: any module that returns scores (N, C), or (N,) or (N, 1) for two classes; in training
+            mode also a tuple that starts with them.
+        train_batches: any iterable of ``(inputs, targets)``, as the model gets them: inputs of any
+            shape, targets int64 (N,), probabilities (N, C), or 0 and 1 as float.
+        loss_fn: the loss of your training, ``(outputs, targets) -> scalar``.
+        optimizer: without it the learning rate cannot be judged.
+        eval_batches: as `train_batches`, of other images.
+        seconds: a budget; what does not fit is left out, the trial trainings first, and named.
 
-    Raises TypeError or ValueError, in one sentence, where batches or outputs are no classifier's.
+    Returns:
+        A Diagnosis, which prints as a report.
+
+    Raises:
+        TypeError, ValueError: batches or outputs are no classifier's; one sentence says why.
+
+    Example:
+        >>> images, labels = torch.randn(120, 6), torch.arange(120) % 3
+        >>> model = nn.Sequential(nn.Linear(6, 3), nn.Softmax(1))
+        >>> report = diagnose(model, list(zip(images.split(30), labels.split(30))))
+        >>> report.cause
+        'double_softmax'
+        >>> print(report.findings[0].fix.splitlines()[1])
+        return self.classifier(x)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; pass a torch.nn.Module.")

@@ -13,6 +13,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from imbalkit.doctor import diagnose
 
@@ -21,7 +22,14 @@ HEALTHY, FAULTY, WRONG_CALL = 0, 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+    """Run the command.
+
+    Args:
+        arguments: those of the command line; None for the process's own.
+
+    Returns:
+        The exit status: 0 healthy, 1 a fault was found, 2 it could not be diagnosed.
+    """
     parser = argparse.ArgumentParser(
         prog="imbalkit diagnose",
         description="Say what is wrong with a PyTorch classifier.",
@@ -60,7 +68,11 @@ def _is_ours(error: Exception) -> bool:
 
 
 def find(factory: str) -> Callable:
-    """Import the function that "package.module:name" names."""
+    """Import the function that "package.module:name" names.
+
+    Raises:
+        ValueError: there is no such function.
+    """
     module_name, _, name = factory.partition(":")
     if not name:
         raise ValueError(f"'{factory}' names no function; write package.module:function.")
@@ -77,8 +89,12 @@ def find(factory: str) -> Callable:
     return function
 
 
-def arguments_from(result, factory: str) -> dict:
-    """The arguments of `diagnose` in what the function returned."""
+def arguments_from(result: Any, factory: str) -> dict:
+    """The arguments of `diagnose` in what the function returned.
+
+    Raises:
+        TypeError, ValueError: it returned something else.
+    """
     if isinstance(result, (tuple, list)) and len(result) == 2:
         return {"model": result[0], "train_batches": result[1]}
     if not isinstance(result, dict):

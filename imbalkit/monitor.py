@@ -1,10 +1,12 @@
 """A collapse monitor for one's own training loop. Lesson 01 uses it.
 
-monitor = CollapseMonitor()
-for images, targets in batches:
-    ...
-    loss.backward()
-    monitor(logits, targets, loss)
+::
+
+    monitor = CollapseMonitor()
+    for images, targets in batches:
+        ...
+        loss.backward()
+        monitor(logits, targets, loss)
 """
 
 import math

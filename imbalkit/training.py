@@ -86,10 +86,9 @@ class History:
 
     def _caption(self) -> str:
         kept = f"weights of epoch {self.best_epoch} (*)" if self.validation else "last weights"
-        caption = (
-            f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s; {kept} kept"
-        )
-        return f"{caption}. Warning: {self.warning}" if self.warning else caption
+        ended = f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s"
+        warning = f". Warning: {self.warning}" if self.warning else ""
+        return f"{ended}; {kept} kept{warning}"
 
 
 def warmup_cosine(progress: float) -> float:
@@ -356,8 +355,7 @@ def predict(
     logits, labels = [], []
     with torch.inference_mode(), autocast(device):
         for images, targets in batches:
-            images = to_device(images, device)
-            logits.append(model(images).float())
+            logits.append(model(to_device(images, device)).float())
             labels.append(targets)
     model.train(was_training)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()

@@ -36,6 +36,7 @@ _MODULES = (
     "sampling",
     "selfsupervised",
     "stages",
+    "tables",
     "training",
     "weights",
 )

@@ -3,13 +3,14 @@
 Derived in lesson 01.
 """
 
+import html
 import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,9 +24,10 @@ from imbalkit.device import (
     set_random_state,
     to_device,
 )
-from imbalkit.diagnose.monitor import CollapseMonitor
 from imbalkit.files import atomic_path
+from imbalkit.monitor import CollapseMonitor
 from imbalkit.progress import Progress
+from imbalkit.tables import html_table, text_table
 
 MONITORS = ("balanced_accuracy", "macro_f1", "worst_recall", "accuracy", "loss")
 STEPS_BETWEEN_CHECKS = 50  # how often the loss is looked at; each look waits for the device
@@ -37,15 +39,18 @@ class NonFiniteLossError(FloatingPointError):
 
 @dataclass(repr=False)
 class History:
-    """What happened in a training.
+    """What happened in a training. It prints as a table.
 
-    train, validation: one dict an epoch with the figures of `metrics.summary` and "loss".
-        The training figures are those of the batches as they were trained on, so they lag behind.
-    shares: float, (steps, C): the share of each predicted class in each training batch.
-    best_epoch: the epoch (from 1) whose weights the model holds now.
-    stopped: "finished", "early" or "interrupted".
-    warning: what `imbalkit.diagnose.CollapseMonitor` had to say, or "".
-    seconds: time spent in the training loop, evaluation included.
+    Attributes:
+        train, validation: one dict an epoch with the figures of `metrics.summary` and "loss".
+            The training figures are those of the batches as they were trained on, so they lag
+            behind. ``pandas.DataFrame(history.train)`` makes a data frame of them.
+        shares: float, (steps, C): the share of each predicted class in each training batch.
+        best_epoch: the epoch (from 1) whose weights the model holds now.
+        best_score: the monitored figure of that epoch, signed so that higher is better.
+        stopped: "finished", "early" or "interrupted".
+        warning: what `imbalkit.monitor.CollapseMonitor` had to say, or "".
+        seconds: time spent in the training loop, evaluation included.
     """
 
     train: list[dict] = field(default_factory=list)
@@ -57,38 +62,45 @@ class History:
     warning: str = ""
     seconds: float = 0.0
 
-    def table(self) -> pd.DataFrame:
-        """A row an epoch, at most six of them: first, best, last and some between."""
+    def rows(self) -> list[dict[str, str]]:
+        """What is printed, a dict an epoch, at most six: first, best, last and some between."""
         last = len(self.train)
         chosen = {1, self.best_epoch, last, *(round(last * k / 4) for k in (1, 2, 3))}
         rows = []
         for epoch in sorted(e for e in chosen if 1 <= e <= last):
             row = {"epoch": f"{epoch}{' *' if epoch == self.best_epoch else ''}"}
             for part, records in (("training", self.train), ("validation", self.validation)):
-                if records:
+                if epoch <= len(records):  # one may have been interrupted in its evaluation
                     record = records[epoch - 1]
                     row[f"{part} loss"] = f"{record['loss']:.3f}"
                     row[f"{part} accuracy"] = f"{record['accuracy']:.1%}"
                     row[f"{part} balanced"] = f"{record['balanced_accuracy']:.1%}"
             rows.append(row)
-        return pd.DataFrame(rows).set_index("epoch")
+        return rows
 
     def __repr__(self) -> str:
-        return f"{self.table().to_string()}\n{self._caption()}"
+        return f"{text_table(self.rows())}\n{self._caption()}".lstrip("\n")
 
     def _repr_html_(self) -> str:
-        return f"{self.table().to_html(border=0)}<p>{self._caption()}</p>"
+        return f"{html_table(self.rows())}<p>{html.escape(self._caption())}</p>"
 
     def _caption(self) -> str:
         kept = f"weights of epoch {self.best_epoch} (*)" if self.validation else "last weights"
-        caption = (
-            f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s; {kept} kept"
-        )
-        return f"{caption}. Warning: {self.warning}" if self.warning else caption
+        ended = f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s"
+        warning = f". Warning: {self.warning}" if self.warning else ""
+        return f"{ended}; {kept} kept{warning}"
 
 
 def warmup_cosine(progress: float) -> float:
-    """Learning-rate factor: up from 0 over the first 5 %, then half a cosine down to 0."""
+    """Learning-rate factor: up from 0 over the first 5 %, then half a cosine down to 0.
+
+    Args:
+        progress: the share of training done, 0..1.
+
+    Example:
+        >>> [round(warmup_cosine(p), 2) for p in (0.0, 0.025, 0.5, 1.0)]
+        [0.0, 0.5, 0.5, 0.0]
+    """
     return _warmup(progress) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -131,23 +143,41 @@ def fit(
 ) -> History:
     """Train `model` in place and return its History.
 
-    train_batches: any iterable with a length that yields ``(images, targets)`` anew on each pass:
-        `Batches`, a DataLoader, a list. If its `sampler` has `set_epoch`, it is told the epoch.
-    model: gives logits (N, C), or in training mode a tuple that starts with them.
-    loss_fn: ``(logits float32 (N, C), targets) -> scalar``; it gets the tuple where there is one.
-    schedule: maps the share of training done, 0..1, to a factor on the learning rate; it is asked
-        before every step.
-    val_batches: evaluated after each epoch. The model ends with the weights of the epoch that
-        scored best on `monitor`: a key of the validation record ("balanced_accuracy",
-        "macro_f1", "worst_recall", "loss", ...) or a function of the confusion matrix, such as
-        ``metrics.recall_of([7, 8, 9])``. Without it the model keeps its last weights.
-    patience: stop after so many epochs without a better score.
-    checkpoint: a file written after every epoch. With `resume` a training that was cut off goes
-        on from it, with the same numbers as if it had never stopped.
-    show_progress: show a line with the time left, and the History's table at the end.
-
     Ctrl-C (or the notebook's stop button) ends training and keeps the best weights so far.
-    Raises ValueError when the batches do not fit the model, and NonFiniteLossError.
+
+    Args:
+        model: gives logits (N, C), or in training mode a tuple that starts with them.
+        train_batches: any iterable with a length that yields ``(images, targets)`` anew on each
+            pass: `Batches`, a DataLoader, a list. If its `sampler` has `set_epoch`, it is told the
+            epoch.
+        epochs: passes over `train_batches`.
+        loss_fn: ``(logits float32 (N, C), targets) -> scalar``; it gets the tuple where there is
+            one.
+        optimizer: by default `sgd`.
+        schedule: maps the share of training done, 0..1, to a factor on the learning rate; it is
+            asked before every step.
+        val_batches: evaluated after each epoch. The model ends with the weights of the epoch that
+            scored best on `monitor`. Without it the model keeps its last weights.
+        monitor: a key of the validation record ("balanced_accuracy", "macro_f1", "worst_recall",
+            "loss", ...) or a function of the confusion matrix, such as
+            ``metrics.recall_of([7, 8, 9])``.
+        patience: stop after so many epochs without a better score.
+        checkpoint: a file written after every epoch.
+        resume: go on from `checkpoint` where a training was cut off, with the same numbers as if it
+            had never stopped.
+        device: by default the best of the machine, see `device.pick_device`.
+        show_progress: show a line with the time left, and the History's table at the end.
+
+    Raises:
+        ValueError: the batches do not fit the model, or an argument cannot work.
+        NonFiniteLossError: the loss became NaN or infinite.
+
+    Example:
+        >>> x = torch.randn(60, 4)
+        >>> batches = list(zip(x.split(20), x.argmax(1).split(20)))
+        >>> history = fit(nn.Linear(4, 4), batches, epochs=2, show_progress=False)
+        >>> len(history.train), history.shares.shape
+        (2, torch.Size([6, 4]))
     """
     check_arguments(train_batches, epochs, val_batches, monitor, patience, checkpoint, resume)
     device = device or pick_device()
@@ -163,12 +193,12 @@ def fit(
     if resume and Path(checkpoint).exists():
         history, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
         shares = [history.shares]
+    steps_before = len(history.train) * len(train_batches)
     collapse = CollapseMonitor()
-    collapse.steps = len(history.train) * len(train_batches)
-    collapse.warning = history.warning  # it warns once, also in a training that was cut off
+    collapse.resume(steps_before, history.warning)
     done_before, started = history.seconds, time.perf_counter()
     progress = Progress(steps, visible=show_progress)
-    progress.start_at(len(history.train) * len(train_batches))
+    progress.start_at(steps_before)
 
     try:
         for epoch in range(len(history.train) + 1, epochs + 1):
@@ -220,8 +250,19 @@ def tell_epoch(batches: Iterable, epoch: int) -> None:
         set_epoch(epoch)
 
 
-def train_step(model, loss_fn, optimizer, images, targets, device):
-    """One step of gradient descent. Returns loss, logits and targets, detached, on the device."""
+def train_step(
+    model: nn.Module,
+    loss_fn: Callable,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    targets: Tensor,
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of gradient descent.
+
+    Returns:
+        Loss (a scalar), logits (N, C) and targets, detached, on the device.
+    """
     images = to_device(images, device)
     with autocast(device):
         outputs = model(images)
@@ -236,7 +277,7 @@ def train_step(model, loss_fn, optimizer, images, targets, device):
     return loss.detach(), logits.detach(), targets
 
 
-def to_float32(outputs):
+def to_float32(outputs: Any) -> Any:
     """The floating-point tensors of a model's output, or of each of its outputs, as float32."""
     if isinstance(outputs, Tensor):
         return outputs.float() if outputs.is_floating_point() else outputs
@@ -270,7 +311,11 @@ class Tally:
         self.shares.append(share.index_add_(0, predicted, self.one.expand(n)) / n)
 
     def check_finite(self, epoch: int) -> None:
-        """Raise NonFiniteLossError if a loss so far was NaN or infinite. Waits for the device."""
+        """Were all losses so far finite? Waits for the device.
+
+        Raises:
+            NonFiniteLossError: one was NaN or infinite.
+        """
         step = int(self.first_bad_step)
         if step:
             raise NonFiniteLossError(
@@ -290,10 +335,18 @@ class Tally:
         return torch.stack(self.shares).cpu()
 
 
-def predict(model: nn.Module, batches: Iterable, device: torch.device | None = None):
-    """Return ``(logits, labels)`` of all batches on the CPU: float32 (N, C) and int64 (N,).
+def predict(
+    model: nn.Module, batches: Iterable, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """The outputs for all batches. The model is put in evaluation mode and back.
 
-    The model is put in evaluation mode and back.
+    Args:
+        model: gives logits (N, C) in evaluation mode.
+        batches: yields ``(images, targets)``.
+        device: by default the best of the machine.
+
+    Returns:
+        Logits float32 (N, C) and labels int64 (N,), on the CPU.
     """
     device = device or pick_device()
     model.to(device, memory_format=memory_format(device))
@@ -302,18 +355,27 @@ def predict(model: nn.Module, batches: Iterable, device: torch.device | None = N
     logits, labels = [], []
     with torch.inference_mode(), autocast(device):
         for images, targets in batches:
-            images = to_device(images, device)
-            logits.append(model(images).float())
+            logits.append(model(to_device(images, device)).float())
             labels.append(targets)
     model.train(was_training)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
 
 
 def evaluate(model: nn.Module, batches: Iterable, device: torch.device | None = None) -> dict:
-    """The figures of `metrics.summary`, the confusion matrix, and the unweighted cross-entropy."""
+    """How well a model does on these batches.
+
+    Args:
+        model: gives logits (N, C) in evaluation mode.
+        batches: yields ``(images, targets)``.
+        device: by default the best of the machine.
+
+    Returns:
+        The figures of `metrics.summary`, "confusion" as a list of lists, and "loss", the unweighted
+        cross-entropy.
+    """
     logits, labels = predict(model, batches, device)
     confusion = metrics.confusion(labels, logits.argmax(1), logits.shape[1])
-    loss = float(F.cross_entropy(logits, labels))
+    loss = F.cross_entropy(logits, labels).item()
     return {"loss": loss, **metrics.summary(confusion), "confusion": confusion.tolist()}
 
 
@@ -329,7 +391,14 @@ def out_of_patience(history: History, patience: int | None) -> bool:
     return patience is not None and len(history.train) - history.best_epoch >= patience
 
 
-def save_checkpoint(path, model, optimizer, scheduler, history: History, best_weights) -> None:
+def save_checkpoint(
+    path: str | Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    history: History,
+    best_weights: dict[str, Tensor] | None,
+) -> None:
     """Write all that a training needs to go on, the random state included. The write is atomic."""
     state = {
         "model": model.state_dict(),
@@ -343,8 +412,18 @@ def save_checkpoint(path, model, optimizer, scheduler, history: History, best_we
         torch.save(state, temporary)
 
 
-def load_checkpoint(path, model, optimizer, scheduler, device):
-    """Restore what `save_checkpoint` wrote; return the History and the best weights so far."""
+def load_checkpoint(
+    path: str | Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    device: torch.device,
+) -> tuple[History, dict[str, Tensor] | None]:
+    """Restore what `save_checkpoint` wrote; return the History and the best weights so far.
+
+    Raises:
+        ValueError: the file is damaged, or belongs to another model.
+    """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
@@ -362,9 +441,15 @@ def load_checkpoint(path, model, optimizer, scheduler, device):
 
 
 def check_arguments(
-    train_batches, epochs, val_batches, monitor, patience, checkpoint, resume
+    train_batches: Iterable,
+    epochs: int,
+    val_batches: Iterable | None,
+    monitor: str | Callable,
+    patience: int | None,
+    checkpoint: str | Path | None,
+    resume: bool,
 ) -> None:
-    """Raise ValueError in one sentence for arguments that cannot work."""
+    """Raise ValueError, before anything is computed, for arguments of `fit` that cannot work."""
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; train for at least 1.")
     if not hasattr(train_batches, "__len__"):
@@ -386,10 +471,13 @@ def check_arguments(
 
 
 def check_targets(logits: Tensor, targets: Tensor) -> None:
-    """Raise ValueError unless `targets` fit `logits` (N, C).
+    """Do `targets`, int64 (N,) or soft (N, C), fit `logits` (N, C)?
 
     Their values are looked at only while they are on the CPU: on a GPU that would make every step
     wait for the device, and `ImageSet` has checked them before they went there.
+
+    Raises:
+        ValueError: they do not.
     """
     n, classes = logits.shape
     if targets.ndim == 2 and targets.is_floating_point():

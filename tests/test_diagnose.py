@@ -5,6 +5,7 @@ import json
 import math
 import random
 import re
+import sys
 import time
 from functools import cache, partial
 from pathlib import Path
@@ -15,14 +16,19 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from imbalkit import diagnose
-from imbalkit.diagnose.causes import CAUSES
-from imbalkit.diagnose.outputs import double_softmax_floor, examine_loss, last_operation
-from imbalkit.diagnose.reading import read
+from imbalkit.doctor.assignment import best_assignment
+from imbalkit.doctor.causes import CAUSES
+from imbalkit.doctor.checks import answers
+from imbalkit.doctor.examination import gather
+from imbalkit.doctor.outputs import double_softmax_floor, examine_loss, last_operation
+from imbalkit.doctor.reading import Clock, read
 from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss
 from imbalkit.models import CosineClassifier
 from imbalkit.multitask import DifficultyLoss, WithDifficulty
@@ -337,6 +343,51 @@ def test_two_faults_at_once_are_both_named():
 
 def test_wrong_labels_of_the_evaluation_are_named():
     assert healthy(eval_batches=batches(X, Y + 7)).causes == ["label_range"]
+
+
+def test_an_evaluation_with_other_class_numbers_is_named():
+    model, optimizer = trained()
+    data = batches(X, (Y + 1) % 3)
+    diagnosis = diagnose(model, batches(), optimizer=optimizer, eval_batches=data)
+    assert diagnosis.cause == "train_eval_mismatch"
+    assert "with the classes renumbered" in diagnosis.findings[0].numbers
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 9).flatmap(lambda n: arrays(np.int64, (n, n), elements=st.integers(-9, 30))))
+def test_the_best_assignment_gains_what_scipy_s_gains(gains):
+    columns = best_assignment(gains)
+    assert sorted(columns) == list(range(len(gains)))
+    assert gains[np.arange(len(gains)), columns].sum() == (
+        gains[linear_sum_assignment(gains, maximize=True)].sum()
+    )
+
+
+# ---- the record ----
+
+
+def recorded(model, optimizer, data=None):
+    train_sample = read(data or batches(), "training", math.inf)
+    return gather(model, train_sample, None, F.cross_entropy, optimizer, Clock(1e4))
+
+
+def test_the_record_cannot_be_changed():
+    record = recorded(*trained())
+    for thing in (record, record.train, record.loss, record.on_train):
+        with pytest.raises(AttributeError):
+            thing.loss = None
+
+
+def test_checks_only_read_the_record():
+    model = deep(nn.ReLU)
+    record = recorded(model, SGD(model.parameters(), lr=0.1), batches(X, SHUFFLED))
+    before = copy.deepcopy({**vars(record), "model": record.model.state_dict()})
+    first, second = answers(record), answers(record)
+    assert first == second and record.probes is not None
+    after = {**vars(record), "model": record.model.state_dict()}
+    for name in ("gradients", "layers", "ran", "as_drawn", "bad_targets", "modes", "probes"):
+        assert after[name] == before[name], name
+    torch.testing.assert_close(after["model"], before["model"], rtol=0, atol=0)
 
 
 # ---- softmax and the loss ----
@@ -833,6 +884,12 @@ def test_the_notebook_report_has_an_image_and_escapes():
     assert re.search(r'<img alt="[^"]{20,}" src="data:image/png;base64,', page)
     assert "<script>" not in page and ": <b>" not in page and "<i>" not in page
     assert "layer &lt;script&gt;" in page
+
+
+def test_without_matplotlib_the_notebook_report_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imbalkit.doctor.figures", None)  # its import fails
+    page = healthy()._repr_html_()
+    assert "<img" not in page and "pip install 'imbalkit[plots]'" in page and "In order" in page
 
 
 def test_the_notebook_report_works_without_a_class_in_common():

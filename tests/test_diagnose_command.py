@@ -1,4 +1,4 @@
-"""python -m imbalkit.diagnose: its exit status, its output, and what it says of a wrong call."""
+"""imbalkit diagnose: its exit status, its output, and what it says of a wrong call."""
 
 import importlib
 import json
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from imbalkit.diagnose.causes import CAUSES
+from imbalkit.doctor import command
+from imbalkit.doctor.causes import CAUSES
 
 ROOT = Path(__file__).parent.parent
-command = importlib.import_module("imbalkit.diagnose.__main__")
 
 FACTORIES = """
 import torch
@@ -156,7 +156,7 @@ WRONG = [
 def test_a_wrong_call_ends_with_status_2_and_one_sentence(main, name, sentence):
     status, output, errors = main(name)
     assert status == 2 and output == "" and sentence in errors
-    assert errors.startswith("imbalkit.diagnose: ") and errors.count("\n") == 1
+    assert errors.startswith("imbalkit diagnose: ") and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -188,13 +188,14 @@ class _Healthy:
 def test_a_call_without_arguments_shows_the_usage(capsys):
     with pytest.raises(SystemExit) as ended:
         command.main([])
-    assert ended.value.code == 2 and "usage: python -m imbalkit.diagnose" in capsys.readouterr().err
+    assert ended.value.code == 2 and "usage: imbalkit diagnose" in capsys.readouterr().err
 
 
 def test_from_the_shell(tmp_path):
     (tmp_path / "my_factories.py").write_text(FACTORIES)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    call = [sys.executable, "-W", "error", "-m", "imbalkit.diagnose", "my_factories:pair", "--json"]
+    start = "import sys; from imbalkit.doctor.command import main; sys.exit(main())"
+    call = [sys.executable, "-W", "error", "-c", start, "my_factories:pair", "--json"]
     done = subprocess.run(
         call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
     )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imbalkit.diagnose import CollapseMonitor, CollapseWarning
+from imbalkit.monitor import CollapseMonitor, CollapseWarning
 from imbalkit.training import constant, fit
 
 STEPS = 300
@@ -273,6 +273,31 @@ def test_judging_asks_for_one_tensor(where, monkeypatch):
         for _ in range(50):
             monitor(logits, targets, torch.ones(()))
     assert len(lists) == 1 and waits.count == 0
+
+
+def test_a_resumed_monitor_counts_on_and_warns_no_second_time():
+    monitor = CollapseMonitor()
+    monitor.resume(100)
+    sentences = [monitor.update(*one_class(0), torch.ones(())) for _ in range(150)]
+    assert sentences[-1].startswith("step 250: ") and not any(sentences[:-1])
+
+    after = CollapseMonitor()
+    after.resume(250, monitor.warning)
+    assert not any(after.update(*one_class(0), torch.ones(())) for _ in range(300))
+    assert (after.steps, after.warning) == (550, monitor.warning)
+
+
+def test_resuming_forgets_what_was_noted_of_another_training():
+    monitor = CollapseMonitor()
+    for step in range(120):
+        monitor.update(*one_class(step), torch.ones(()))
+    monitor.resume(0)
+    assert not any(monitor.update(*one_class(0), torch.ones(())) for _ in range(149))
+
+
+def test_resuming_from_a_negative_step_is_refused():
+    with pytest.raises(ValueError, match="steps is -1; give the number of batches"):
+        CollapseMonitor().resume(-1)
 
 
 # ---- in fit ----

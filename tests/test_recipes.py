@@ -37,10 +37,10 @@ from imbalkit import (
 from imbalkit.augmentation import Mixup, PasteRare, PerClass, Remix
 from imbalkit.data import ImageSet, channel_statistics, find_duplicates, label_conflicts
 from imbalkit.decisions import cost_threshold, decide, fit_temperature
-from imbalkit.diagnose import CollapseMonitor
 from imbalkit.ensembles import Ensemble, disagreement
 from imbalkit.inference import Predictor
 from imbalkit.models import Classifier
+from imbalkit.monitor import CollapseMonitor
 from imbalkit.training import constant, fit
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"

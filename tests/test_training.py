@@ -11,6 +11,7 @@ from imbalkit.losses import WeightedCrossEntropy
 from imbalkit.models import small_net
 from imbalkit.sampling import ProgressiveSampler
 from imbalkit.training import (
+    History,
     NonFiniteLossError,
     constant,
     evaluate,
@@ -337,9 +338,26 @@ def test_batches_that_cannot_be_repeated_are_refused(tiny_set):
 
 def test_the_history_prints_a_compact_table(tiny_set):
     _, history = run(tiny_set, epochs=12)
-    assert len(history.table()) <= 6
+    assert len(history.rows()) <= 6
     for text in (repr(history), history._repr_html_()):
         assert "*" in text and "finished after 12 epochs" in text and "%" in text
+        for cell in (cell for row in history.rows() for pair in row.items() for cell in pair):
+            assert cell in text
+    header, *lines, caption = repr(history).splitlines()
+    assert {len(line) for line in lines} == {len(header)} and caption.endswith("kept")
+
+
+def test_an_epoch_that_was_interrupted_in_its_evaluation_has_empty_cells():
+    record = {"loss": 1.0, "accuracy": 0.5, "balanced_accuracy": 0.5}
+    history = History(train=[record, record], validation=[record], stopped="interrupted")
+    assert [len(row) for row in history.rows()] == [7, 4]
+    assert "50.0%" in repr(history) and "interrupted" in history._repr_html_()
+
+
+def test_a_history_without_an_epoch_prints_its_caption_alone():
+    history = History(warning="<b>")
+    assert repr(history).startswith("finished after 0 epochs")
+    assert "&lt;b&gt;" in history._repr_html_() and "<table" not in history._repr_html_()
 
 
 class TwoOutputs(torch.nn.Linear):

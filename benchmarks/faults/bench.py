@@ -10,7 +10,7 @@ import torch
 from benchmarks.faults import fifth_part, first_part, fourth_part, second_part, third_part
 from benchmarks.faults.case import Case, Trained
 from imbalkit import diagnose
-from imbalkit.diagnose import Diagnosis
+from imbalkit.doctor import Diagnosis
 
 PARTS = {
     "first": first_part.cases,

@@ -1,10 +1,12 @@
 """A collapse monitor for one's own training loop. Lesson 01 uses it.
 
-monitor = CollapseMonitor()
-for images, targets in batches:
-    ...
-    loss.backward()
-    monitor(logits, targets, loss)
+::
+
+    monitor = CollapseMonitor()
+    for images, targets in batches:
+        ...
+        loss.backward()
+        monitor(logits, targets, loss)
 """
 
 import math
@@ -14,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imbalkit.diagnose.outputs import ROUNDING, class_labels, is_binary
-from imbalkit.metrics import effective_classes
-
+# Sums of float32 or bfloat16 probabilities differ from 1 by rounding: 2^-8 is bfloat16's step.
+ROUNDING = 2**-7
 LOOK_EVERY = 5  # steps; ten batches in fifty show enough, at a fifth of the cost
 JUDGE_EVERY = 50  # steps; each time waits for the device once
 IN_A_ROW = 3  # so often the same verdict, before it counts: training begins at these floors
@@ -40,24 +41,68 @@ class CollapseMonitor:
 
     Counts stay on the device; it is waited for once every 50 steps.
 
-    warning: the sentence, "" so far.
+    Attributes:
+        warning: the sentence, "" so far.
+        steps: how many batches it was given.
+
+    Example:
+        >>> monitor = CollapseMonitor()
+        >>> targets = torch.arange(64) % 4
+        >>> for step in range(150):  # a model that always says class 2
+        ...     logits = 9.0 * F.one_hot(torch.full((64,), 2), 4)
+        ...     sentence = monitor.update(logits, targets, F.cross_entropy(logits, targets))
+        >>> sentence
+        'step 150: 100% of the predictions are class 2; imbalkit.diagnose finds the cause.'
     """
 
     def __init__(self):
         self.warning = ""
         self.steps = 0
-        self.verdicts = []
+        self._verdicts = []
+        self._forget()
+
+    def resume(self, steps: int, warning: str = "") -> None:
+        """Go on where a training was cut off: count from there, and do not warn a second time.
+
+        Store `steps` and `warning` in the checkpoint, beside the model.
+
+        Args:
+            steps: the batches before this one.
+            warning: the sentence that the monitor had, or "".
+
+        Raises:
+            ValueError: `steps` is negative.
+
+        Example:
+            >>> monitor = CollapseMonitor()
+            >>> monitor.resume(1_000)
+            >>> monitor.steps
+            1000
+        """
+        if steps < 0:
+            raise ValueError(f"steps is {steps}; give the number of batches that were trained on.")
+        self.steps, self.warning = steps, warning
+        self._verdicts = []
         self._forget()
 
     def __call__(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Note one batch: logits (N, C), or (N, 1) or (N,) for two classes; targets as the loss
-        takes them; loss a scalar. Issues a CollapseWarning, once."""
+        """Note one batch, and issue a CollapseWarning, once.
+
+        Args:
+            logits: (N, C), or (N, 1) or (N,) for two classes.
+            targets: as the loss takes them: int64 (N,), probabilities (N, C), or 0 and 1 as float.
+            loss: the batch's loss, a scalar.
+        """
         sentence = self.update(logits, targets, loss)
         if sentence:
             warnings.warn(sentence, CollapseWarning, stacklevel=2)
 
     def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> str:
-        """As a call, but return the sentence in place of a warning; "" at all other times."""
+        """As a call, but without a warning.
+
+        Returns:
+            The sentence, once; "" at all other times.
+        """
         self.steps += 1
         if self.warning:
             return ""
@@ -68,7 +113,7 @@ class CollapseMonitor:
         return self.warning
 
     def _forget(self) -> None:
-        self.sums, self.predicted, self.true = None, None, None
+        self._sums, self._predicted, self._true = None, None, None
 
     def _look(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
         binary = is_binary(logits)
@@ -79,21 +124,21 @@ class CollapseMonitor:
         counted = (labels >= 0).float()  # the loss ignores -100
         labels = labels.clamp_min(0)
         classes = logits.shape[1]
-        if self.sums is None:
-            self.sums = torch.zeros(4, device=logits.device)
-            self.predicted = torch.zeros(classes, device=logits.device)
-            self.true = torch.zeros(classes, device=logits.device)
+        if self._sums is None:
+            self._sums = torch.zeros(4, device=logits.device)
+            self._predicted = torch.zeros(classes, device=logits.device)
+            self._true = torch.zeros(classes, device=logits.device)
         losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(counted == 0, 0)
         predicted = logits.argmax(1)
         hits = ((predicted == labels) * counted).sum()
-        self.sums += torch.stack([losses.sum(), counted.sum(), hits, loss.float().reshape(())])
-        self.predicted.index_add_(0, predicted, counted)
-        self.true.index_add_(0, labels, counted)
+        self._sums += torch.stack([losses.sum(), counted.sum(), hits, loss.float().reshape(())])
+        self._predicted.index_add_(0, predicted, counted)
+        self._true.index_add_(0, labels, counted)
 
     def _judge(self, logits: Tensor) -> str:
         probabilities = _are_probabilities(logits)
         # One transfer, so that the device is waited for once.
-        numbers = torch.cat([self.sums, probabilities, self.predicted, self.true]).tolist()
+        numbers = torch.cat([self._sums, probabilities, self._predicted, self._true]).tolist()
         (total, images, hits, loss, probabilities), counts = numbers[:5], numbers[5:]
         predicted, true = counts[: len(counts) // 2], counts[len(counts) // 2 :]
         self._forget()
@@ -101,11 +146,42 @@ class CollapseMonitor:
             return ""
         cross_entropy = total / max(images, 1)
         kind, sentence = verdict(cross_entropy, loss, predicted, true, hits, bool(probabilities))
-        self.verdicts = [*self.verdicts, kind][-IN_A_ROW:]
+        self._verdicts = [*self._verdicts, kind][-IN_A_ROW:]
         at_once = kind in ("non_finite", "double_softmax")
-        if kind and (at_once or self.verdicts == [kind] * IN_A_ROW):
+        if kind and (at_once or self._verdicts == [kind] * IN_A_ROW):
             return f"step {self.steps}: {sentence}; imbalkit.diagnose finds the cause."
         return ""
+
+
+def is_binary(logits: Tensor) -> bool:
+    """One score for two classes, in place of a score for each?"""
+    return logits.ndim == 1 or logits.shape[1] == 1
+
+
+def class_labels(targets: Tensor, binary: bool) -> Tensor:
+    """The class of each target: an index, the largest probability, or above a half.
+
+    Returns:
+        int64 (N,).
+
+    Raises:
+        ValueError: `targets` have not one index, or one row of probabilities, for each input.
+    """
+    if binary:
+        if targets.ndim > 2 or targets.numel() != len(targets):
+            raise ValueError(
+                f"targets have shape {tuple(targets.shape)} but the model has one output for two "
+                "classes; give one target for each input."
+            )
+        return (targets.flatten() > 0.5).long()
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        return targets.float().argmax(1)
+    if targets.ndim > 2 or targets.numel() != len(targets):
+        raise ValueError(
+            f"targets have shape {tuple(targets.shape)}; give class indices (N,) or one "
+            "probability for each class (N, C)."
+        )
+    return targets.flatten().long()
 
 
 def _as_logits(scores: Tensor) -> Tensor:
@@ -117,10 +193,17 @@ def _as_logits(scores: Tensor) -> Tensor:
 def verdict(
     cross_entropy: float, loss: float, predicted: list, true: list, hits: float, probabilities: bool
 ) -> tuple[str, str]:
-    """What a window of training looks like: a name and a sentence, or two empty strings.
+    """What a window of training looks like.
 
-    cross_entropy: unweighted, mean of the window. predicted, true: counts of each class. hits: how
-    many predictions are right.
+    Args:
+        cross_entropy: unweighted, mean of the window.
+        loss: the sum of the losses that were trained on, to see whether they are finite.
+        predicted, true: how many predictions and labels are of each class.
+        hits: how many predictions are right.
+        probabilities: are the outputs probabilities?
+
+    Returns:
+        A name and a sentence, or two empty strings.
     """
     if not math.isfinite(loss) or not math.isfinite(cross_entropy):
         return "non_finite", "the loss is not finite: stop, and lower the learning rate"
@@ -129,10 +212,10 @@ def verdict(
             "each row of the outputs sums to 1: give the loss logits, without softmax, unless it "
             "takes probabilities"
         )
-    shares = [n / sum(true) for n in true if n]
-    entropy = -sum(p * math.log(p) for p in shares)
-    used, there = effective_classes(_share(predicted)), effective_classes(_share(true))
-    if there > 1 and used <= 1 + 0.1 * (there - 1):
+    entropy = _entropy(true)
+    # How many classes are in use: 1 where there is one, C where all are as frequent.
+    used, present = math.exp(_entropy(predicted)), math.exp(entropy)
+    if present > 1 and used <= 1 + 0.1 * (present - 1):
         top = max(predicted) / sum(predicted)
         which = predicted.index(max(predicted))
         return "collapse", f"{top:.0%} of the predictions are class {which}"
@@ -145,14 +228,19 @@ def verdict(
 
 
 def kappa(hits: float, predicted: list, true: list) -> float:
-    """Cohen's kappa: how far the hits lie above those of guesses in the same shares."""
+    """Cohen's kappa: how far the hits lie above those of guesses in the same shares.
+
+    Example:
+        >>> kappa(8, [5, 5], [5, 5])
+        0.6
+    """
     images = sum(true)
     by_chance = sum(p * t for p, t in zip(predicted, true, strict=True)) / images
     return (hits - by_chance) / (images - by_chance) if by_chance < images else 0.0
 
 
 def _are_probabilities(logits: Tensor) -> Tensor:
-    """As `outputs.sums_to_one` along the classes, but 1.0 or 0.0 in a tensor (1,)."""
+    """Are these probabilities along the classes? 1.0 or 0.0 in a tensor (1,), on the device."""
     if is_binary(logits):
         return torch.zeros(1, device=logits.device)
     logits = logits.float()
@@ -160,5 +248,7 @@ def _are_probabilities(logits: Tensor) -> Tensor:
     return ((logits >= 0) & sums_to_one).all().float()[None]
 
 
-def _share(counts: list) -> list:
-    return [n / sum(counts) for n in counts]
+def _entropy(counts: list) -> float:
+    """Entropy in nats of the shares that these counts stand for."""
+    total = sum(counts)
+    return sum(n / total * math.log(total / n) for n in counts if n)

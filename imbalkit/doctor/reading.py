@@ -4,7 +4,8 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imbalkit.device import random_state, set_random_state
-from imbalkit.diagnose.outputs import class_labels
+from imbalkit.monitor import class_labels
 
 # The standard error of a share measured on 2,048 images is at most 1.1 %.
 MOST_IMAGES = 2048
@@ -26,9 +27,11 @@ class Clock:
         self.started = time.perf_counter()
 
     def spent(self) -> float:
+        """Seconds since the start."""
         return time.perf_counter() - self.started
 
     def left(self) -> float:
+        """Seconds of the budget that remain."""
         return self.seconds - self.spent()
 
     def after(self, share: float) -> float:
@@ -37,7 +40,7 @@ class Clock:
 
 
 @contextmanager
-def random_state_kept(*loaders):
+def random_state_kept(*loaders: Any) -> Iterator[None]:
     """Put every random state back at the end: torch's, numpy's, Python's, and that of a loader's
     own generator."""
     generators = [g for loader in loaders for g in _generators(loader)]
@@ -53,7 +56,7 @@ def random_state_kept(*loaders):
             generator.set_state(state)
 
 
-def _generators(loader) -> list[torch.Generator]:
+def _generators(loader: Any) -> list[torch.Generator]:
     """The torch generators that a DataLoader and its samplers draw from."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     owners = (
@@ -66,16 +69,20 @@ def _generators(loader) -> list[torch.Generator]:
     return [g for g in found if isinstance(g, torch.Generator)]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Sample:
     """What was read of one iterable of batches.
 
-    name: "training" or "evaluation".
-    inputs: (N, ...), as the batches hold them, on the CPU.
-    targets: (N, ...), as the batches hold them, on the CPU.
-    target_batches: the targets of every batch read, also of those whose inputs were not kept.
-    consumed: a sentence for the report.
-    exhausted: were all batches read?
+    Attributes:
+        name: "training" or "evaluation".
+        inputs, targets: (N, ...), as the batches hold them, on the CPU.
+        target_batches: the targets of every batch read, also of those whose inputs were not kept.
+        consumed: a sentence for the report.
+        exhausted: were all batches read?
+        labels: int64 (N,), the classes of the inputs kept, as they are, also where no such class
+            exists. This and what follows is there after `with_classes`.
+        class_batches: the classes of every batch read, those that exist.
+        class_counts: int64 (C,).
     """
 
     name: str
@@ -84,23 +91,30 @@ class Sample:
     target_batches: list[Tensor]
     consumed: str
     exhausted: bool
+    labels: Tensor | None = None
+    class_batches: tuple[Tensor, ...] = ()
+    class_counts: Tensor | None = None
 
     @property
     def batch(self) -> int:
         """The size of a batch."""
         return len(self.target_batches[0])
 
-    def number_classes(self, classes: int, binary: bool) -> None:
-        """Turn targets into classes, once the number of classes is known.
+    @property
+    def classes_read(self) -> int:
+        """How many classes have an image in the batches read."""
+        return int((self.class_counts > 0).sum())
 
-        labels: int64 (N,), of the inputs kept, as they are, also where no such class exists.
-        class_batches: those of every batch read that exist; class_counts: int64 (C,).
-        """
-        self.labels = class_labels(self.targets, binary)
+    def with_classes(self, classes: int, binary: bool) -> "Sample":
+        """The same sample with its targets turned into classes, whose number is known now."""
         read = [class_labels(targets, binary) for targets in self.target_batches]
-        self.class_batches = [y[(y >= 0) & (y < classes)] for y in read]
-        self.class_counts = torch.bincount(torch.cat(self.class_batches), minlength=classes)
-        self.seen = int((self.class_counts > 0).sum())
+        existing = tuple(y[(y >= 0) & (y < classes)] for y in read)
+        return replace(
+            self,
+            labels=class_labels(self.targets, binary),
+            class_batches=existing,
+            class_counts=torch.bincount(torch.cat(existing), minlength=classes),
+        )
 
 
 def read(batches: Iterable, name: str, until: float) -> Sample:
@@ -108,6 +122,9 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
 
     While every label so far is the same, labels are read on: only the batches behind can tell
     whether that is the order of the data or all there is.
+
+    Raises:
+        TypeError, ValueError: these are no batches of ``(inputs, targets)``.
     """
     argument = f"{'train' if name == 'training' else 'eval'}_batches"
     if isinstance(batches, (Tensor, dict, str)) or not isinstance(batches, Iterable):
@@ -177,8 +194,12 @@ def _all_alike(target_batches: list[Tensor]) -> bool:
     return all(bool((batch == first).all()) for batch in target_batches)
 
 
-def check_batch(batch, argument: str) -> tuple[Tensor, Tensor]:
-    """Return ``(inputs, targets)``, or say what the batch is instead."""
+def check_batch(batch: Any, argument: str) -> tuple[Tensor, Tensor]:
+    """Return ``(inputs, targets)``.
+
+    Raises:
+        TypeError, ValueError: the batch is something else; the sentence says what.
+    """
     if isinstance(batch, dict):
         keys = ", ".join(repr(key) for key in batch)
         raise TypeError(

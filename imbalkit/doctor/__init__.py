@@ -1,7 +1,8 @@
 """The collapse doctor: one call that says what is wrong with a classifier. Lesson 01 uses it.
 
-import imbalkit
-imbalkit.diagnose(model, train_batches, loss_fn=loss_fn, optimizer=optimizer)
+`diagnose` reads batches (`reading`), measures on copies (`copies`, `measuring`, `probes`) in the
+order that `examination` gives, into a `record`; the `checks` read the record; the `report` holds
+what they found, with the words of `causes`.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbalkit.diagnose.checks import CHECKS, LEFT_OVER, Healthy, NotChecked
-from imbalkit.diagnose.evidence import untouched
-from imbalkit.diagnose.examination import gather
-from imbalkit.diagnose.monitor import CollapseMonitor, CollapseWarning
-from imbalkit.diagnose.reading import Clock, random_state_kept, read
-from imbalkit.diagnose.report import FAULT, SEVERITIES, Diagnosis, Finding
+from imbalkit.doctor.checks import Healthy, NotChecked, answers
+from imbalkit.doctor.copies import untouched
+from imbalkit.doctor.examination import gather
+from imbalkit.doctor.reading import Clock, random_state_kept, read
+from imbalkit.doctor.report import SEVERITIES, Diagnosis, Finding
 
 READING = 0.25  # share of the time budget for reading each iterable
 
@@ -35,15 +35,30 @@ def diagnose(
     buffers, modes, gradients, optimizer state and random state are the same afterwards. Batches
     are read, up to 2,048 images; a generator gives them away. The report says what was read.
 
-    model: any module that returns scores (N, C), or (N,) or (N, 1) for two classes; in training
-        mode also a tuple that starts with them.
-    train_batches, eval_batches: any iterable of ``(inputs, targets)``, as the model gets them:
-        inputs of any shape, targets int64 (N,), probabilities (N, C), or 0 and 1 as float.
-    loss_fn: the loss of your training, ``(outputs, targets) -> scalar``.
-    optimizer: without it the learning rate cannot be judged.
-    seconds: a budget; what does not fit is left out, the trial trainings first, and named.
+    Args:
+        model: any module that returns scores (N, C), or (N,) or (N, 1) for two classes; in training
+            mode also a tuple that starts with them.
+        train_batches: any iterable of ``(inputs, targets)``, as the model gets them: inputs of any
+            shape, targets int64 (N,), probabilities (N, C), or 0 and 1 as float.
+        loss_fn: the loss of your training, ``(outputs, targets) -> scalar``.
+        optimizer: without it the learning rate cannot be judged.
+        eval_batches: as `train_batches`, of other images.
+        seconds: a budget; what does not fit is left out, the trial trainings first, and named.
 
-    Raises TypeError or ValueError, in one sentence, where batches or outputs are no classifier's.
+    Returns:
+        A Diagnosis, which prints as a report.
+
+    Raises:
+        TypeError, ValueError: batches or outputs are no classifier's; one sentence says why.
+
+    Example:
+        >>> images, labels = torch.randn(120, 6), torch.arange(120) % 3
+        >>> model = nn.Sequential(nn.Linear(6, 3), nn.Softmax(1))
+        >>> report = diagnose(model, list(zip(images.split(30), labels.split(30))))
+        >>> report.cause
+        'double_softmax'
+        >>> print(report.findings[0].fix.splitlines()[1])
+        return self.classifier(x)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; pass a torch.nn.Module.")
@@ -59,16 +74,16 @@ def diagnose(
         evaluation = (
             None if eval_batches is None else read(eval_batches, "evaluation", clock.after(READING))
         )
-        evidence = gather(model, train, evaluation, loss_fn, optimizer, clock)
-    results = answers(evidence)
+        record = gather(model, train, evaluation, loss_fn, optimizer, clock)
+    results = answers(record)
     return Diagnosis(
         in_order([result for result in results.values() if isinstance(result, Finding)]),
         {name: str(result) for name, result in results.items() if isinstance(result, Healthy)},
         {name: str(result) for name, result in results.items() if isinstance(result, NotChecked)},
-        evidence.learned,
+        record.learned,
         [sample.consumed for sample in (train, evaluation) if sample],
         clock.spent(),
-        evidence.figures(),
+        record.figures(),
     )
 
 
@@ -81,15 +96,4 @@ def in_order(findings: list[Finding]) -> list[Finding]:
     return list(first.values())
 
 
-def answers(evidence) -> dict:
-    """The result of every check. What is only left when nothing else explains a failure is asked
-    last, and only then."""
-    results = {name: check(evidence) for name, check in CHECKS.items()}
-    for name, check in LEFT_OVER.items():
-        explained = any(isinstance(r, Finding) and r.severity == FAULT for r in results.values())
-        explained |= any(isinstance(results.get(other), Finding) for other in LEFT_OVER)
-        results[name] = NotChecked("explained by another finding") if explained else check(evidence)
-    return results
-
-
-__all__ = ["CollapseMonitor", "CollapseWarning", "Diagnosis", "Finding", "diagnose"]
+__all__ = ["Diagnosis", "Finding", "diagnose"]

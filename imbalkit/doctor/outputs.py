@@ -6,21 +6,26 @@ Both are found by looking at numbers, not at names, so that any module and any f
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Sums of float32 or bfloat16 probabilities differ from 1 by rounding: 2^-8 is bfloat16's step.
-ROUNDING = 2**-7
+from imbalkit.monitor import ROUNDING, is_binary
+
 # Operations that only rearrange numbers; the activation, if any, stands behind them.
 RESHAPING = ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "Slice", "Select", "Alias")
 SQUASHING = ("Softmax", "Sigmoid")
 BOUNDING = ("Relu", "Tanh", "Hardtanh", "Clamp", "ClampMin")
 
 
-def logits_of(outputs) -> Tensor:
-    """The tensor of class scores: the outputs, or the first of them."""
+def logits_of(outputs: Any) -> Tensor:
+    """The tensor of class scores: the outputs, or the first of them.
+
+    Raises:
+        TypeError: the outputs are no tensor and do not begin with one.
+    """
     if isinstance(outputs, Tensor):
         return outputs
     if isinstance(outputs, (tuple, list)) and outputs and isinstance(outputs[0], Tensor):
@@ -32,37 +37,17 @@ def logits_of(outputs) -> Tensor:
 
 
 def check_outputs(logits: Tensor, images: int) -> None:
-    """Raise ValueError unless there is a row of scores, or one score, for each image."""
+    """Is there a row of scores, or one score, for each image?
+
+    Raises:
+        ValueError: there is not.
+    """
     if logits.ndim in (1, 2) and len(logits) == images and logits.is_floating_point():
         return
     raise ValueError(
         f"the model returns {logits.dtype} of shape {tuple(logits.shape)} for {images} inputs; a "
         "classifier returns float scores of shape (N, C), or (N,) or (N, 1) for two classes."
     )
-
-
-def is_binary(logits: Tensor) -> bool:
-    """One score for two classes, in place of a score for each?"""
-    return logits.ndim == 1 or logits.shape[1] == 1
-
-
-def class_labels(targets: Tensor, binary: bool) -> Tensor:
-    """The class of each target, int64 (N,): an index, the largest probability, or above a half."""
-    if binary:
-        if targets.ndim > 2 or targets.numel() != len(targets):
-            raise ValueError(
-                f"targets have shape {tuple(targets.shape)} but the model has one output for two "
-                "classes; give one target for each input."
-            )
-        return (targets.flatten() > 0.5).long()
-    if targets.ndim == 2 and targets.shape[1] > 1:
-        return targets.float().argmax(1)
-    if targets.ndim > 2 or targets.numel() != len(targets):
-        raise ValueError(
-            f"targets have shape {tuple(targets.shape)}; give class indices (N,) or one "
-            "probability for each class (N, C)."
-        )
-    return targets.flatten().long()
 
 
 def last_operation(logits: Tensor) -> str:
@@ -93,7 +78,7 @@ def are_log_probabilities(logits: Tensor) -> bool:
 def log_probabilities(logits: Tensor, kind: str) -> Tensor:
     """Log-probabilities (N, C), whatever the scores are; two columns for a single score.
 
-    kind: "logits", "probabilities" or "log_probabilities", as `evidence.kind_of` finds it.
+    kind: "logits", "probabilities" or "log_probabilities", as `measuring.kind_of` finds it.
     """
     if is_binary(logits):
         score = logits.flatten()
@@ -105,24 +90,37 @@ def log_probabilities(logits: Tensor, kind: str) -> Tensor:
     return logits.log_softmax(1)  # which leaves log-probabilities as they are
 
 
+def entropy(counts: Tensor) -> float:
+    """Entropy in nats of the class shares that these counts (C,) stand for; 0 for one class."""
+    shares = counts[counts > 0] / counts.sum()
+    return max(-(shares * shares.log()).sum().item(), 0.0)
+
+
 def double_softmax_floor(classes: int) -> float:
-    """The least loss that softmax twice can reach: -log(e / (e + C - 1))."""
+    """The least loss that softmax twice can reach: -log(e / (e + C - 1)).
+
+    Example:
+        >>> round(double_softmax_floor(10), 2)
+        1.46
+    """
     return math.log(1 + (classes - 1) / math.e)
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class LossFacts:
     """What a loss does, found by giving it made-up scores.
 
-    wants: "logits" (adding a constant to a row changes nothing, or large scores of either sign are
-        best), "log_probabilities" (it changes by that constant), or "other".
-    squashes: does it apply its own softmax or sigmoid twice, so that perfect scores cost as much
-        however large they are?
-    floor: the loss of perfect, very large logits, in units of the loss of equal logits.
-    weights: float (C,), how strongly each class pulls, 1 on average; None if it could not be found.
-    breaks: is it infinite or NaN for very confident scores, right or wrong?
-    sums: does it add up the images of a batch in place of averaging them?
-    problem: the error that the loss raised, else "".
+    Attributes:
+        wants: "logits" (adding a constant to a row changes nothing, or large scores of either sign
+            are best), "log_probabilities" (it changes by that constant), or "other".
+        squashes: does it apply its own softmax or sigmoid twice, so that perfect scores cost as
+            much however large they are?
+        floor: the loss of perfect, very large logits, in units of the loss of equal logits.
+        weights: float (C,), how strongly each class pulls, 1 on average; None if it could not be
+            found.
+        breaks: is it infinite or NaN for very confident scores, right or wrong?
+        sums: does it add up the images of a batch in place of averaging them?
+        problem: the error that the loss raised, else "".
     """
 
     wants: str = "other"
@@ -154,7 +152,7 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "no message")
 
 
-def _loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
+def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     classes = logits.shape[1]
     labels = torch.arange(classes, device=logits.device)
     right = F.one_hot(labels, classes).to(logits)
@@ -174,15 +172,10 @@ def _loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
     # A loss of each output by itself, as BCEWithLogitsLoss: wants large scores of either sign.
     if wants == "other" and 0 <= loss(60 * (2 * right - 1)).item() < 1e-3:
         wants, right = "logits", 2 * right - 1
-    facts = LossFacts(wants, sums=_adds_up(loss, scores))
-    if wants == "logits":
-        facts.floor, facts.squashes = _floor(loss, right, torch.zeros_like(right))
-        facts.breaks = _breaks(loss, right)
-    facts.weights = _pull(loss, torch.zeros_like(right))
-    return facts
+    return _facts(loss, wants, scores, right)
 
 
-def _binary_loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
+def _binary_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     y = torch.tensor([0, 1], device=logits.device)
     shape = (2, 1) if targets.ndim == 2 else (2,)
     score_shape = (2, 1) if logits.ndim == 2 else (2,)
@@ -193,14 +186,20 @@ def _binary_loss(loss_fn, logits: Tensor, targets: Tensor) -> LossFacts:
         target = y.to(targets.dtype).view(shape).repeat(repeat, *[1] * len(tail))
         return loss_fn(x.repeat(repeat, *[1] * (x.ndim - 1)), target).mean()
 
-    facts = LossFacts("logits", sums=_adds_up(loss, sign * 0.3))
-    facts.floor, facts.squashes = _floor(loss, sign, torch.zeros_like(sign))
-    facts.breaks = _breaks(loss, sign)
-    facts.weights = _pull(loss, torch.zeros_like(sign))
-    return facts
+    return _facts(loss, "logits", sign * 0.3, sign)
 
 
-def _floor(loss, right: Tensor, equal: Tensor) -> tuple[float, bool]:
+def _facts(loss: Callable, wants: str, scores: Tensor, right: Tensor) -> LossFacts:
+    """What remains to be found: `scores` are some, `right` is best where it is large."""
+    sums, equal = _adds_up(loss, scores), torch.zeros_like(right)
+    floor, squashes, breaks = 0.0, False, False
+    if wants == "logits":
+        floor, squashes = _floor(loss, right, equal)
+        breaks = _breaks(loss, right)
+    return LossFacts(wants, squashes, floor, _pull(loss, equal), breaks, sums)
+
+
+def _floor(loss: Callable, right: Tensor, equal: Tensor) -> tuple[float, bool]:
     """The loss of perfect scores relative to that of equal ones, and whether it is stuck there.
 
     Cross-entropy goes to 0; label smoothing goes up again; only a second softmax stays the same,
@@ -213,12 +212,12 @@ def _floor(loss, right: Tensor, equal: Tensor) -> tuple[float, bool]:
     return floor, floor > 0.05 and bounded
 
 
-def _breaks(loss, right: Tensor) -> bool:
+def _breaks(loss: Callable, right: Tensor) -> bool:
     """Is the loss of scores of size 200 infinite or NaN? Training gets there in the end."""
     return not all(math.isfinite(loss(200 * sign * right).item()) for sign in (1, -1))
 
 
-def _pull(loss, equal: Tensor) -> Tensor | None:
+def _pull(loss: Callable, equal: Tensor) -> Tensor | None:
     """The size of each class's gradient at equal scores, 1 on average: its weight."""
     with torch.enable_grad():
         scores = equal.clone().requires_grad_()
@@ -232,6 +231,6 @@ def _pull(loss, equal: Tensor) -> Tensor | None:
     return size / size.mean()
 
 
-def _adds_up(loss, scores: Tensor) -> bool:
+def _adds_up(loss: Callable, scores: Tensor) -> bool:
     """Does the same batch twice cost twice as much?"""
     return abs(loss(scores, 2).item() / max(loss(scores).item(), 1e-9) - 2) < 1e-3

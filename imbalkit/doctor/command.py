@@ -1,4 +1,4 @@
-"""Diagnose a classifier from the command line: ``python -m imbalkit.diagnose package.module:name``.
+"""Diagnose a classifier from the command line: ``imbalkit diagnose package.module:name``.
 
 The named function takes no arguments and returns a dict of the arguments of `imbalkit.diagnose`,
 or a pair of the model and its training batches:
@@ -13,17 +13,25 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
-from imbalkit import diagnose
+from imbalkit.doctor import diagnose
 
 OPTIONAL = ("loss_fn", "optimizer", "eval_batches")
 HEALTHY, FAULTY, WRONG_CALL = 0, 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+    """Run the command.
+
+    Args:
+        arguments: those of the command line; None for the process's own.
+
+    Returns:
+        The exit status: 0 healthy, 1 a fault was found, 2 it could not be diagnosed.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m imbalkit.diagnose",
+        prog="imbalkit diagnose",
         description="Say what is wrong with a PyTorch classifier.",
         epilog="Exit status: 0 healthy, 1 a fault was found, 2 it could not be diagnosed.",
     )
@@ -42,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (TypeError, ValueError) as error:
         if not _is_ours(error):
             traceback.print_exc()
-        print(f"imbalkit.diagnose: {error}", file=sys.stderr)
+        print(f"imbalkit diagnose: {error}", file=sys.stderr)
         return WRONG_CALL
     except Exception:  # of the function's own; status 1 would say that a fault was found
         traceback.print_exc()
@@ -56,11 +64,15 @@ def _is_ours(error: Exception) -> bool:
     frame = error.__traceback__
     while frame.tb_next:
         frame = frame.tb_next
-    return frame.tb_frame.f_globals.get("__package__", "").startswith("imbalkit.diagnose")
+    return (frame.tb_frame.f_globals.get("__package__") or "").startswith("imbalkit")
 
 
 def find(factory: str) -> Callable:
-    """Import the function that "package.module:name" names."""
+    """Import the function that "package.module:name" names.
+
+    Raises:
+        ValueError: there is no such function.
+    """
     module_name, _, name = factory.partition(":")
     if not name:
         raise ValueError(f"'{factory}' names no function; write package.module:function.")
@@ -77,8 +89,12 @@ def find(factory: str) -> Callable:
     return function
 
 
-def arguments_from(result, factory: str) -> dict:
-    """The arguments of `diagnose` in what the function returned."""
+def arguments_from(result: Any, factory: str) -> dict:
+    """The arguments of `diagnose` in what the function returned.
+
+    Raises:
+        TypeError, ValueError: it returned something else.
+    """
     if isinstance(result, (tuple, list)) and len(result) == 2:
         return {"model": result[0], "train_batches": result[1]}
     if not isinstance(result, dict):
@@ -93,7 +109,3 @@ def arguments_from(result, factory: str) -> dict:
             f"model and train_batches, and may have {', '.join(OPTIONAL)}."
         )
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(main())

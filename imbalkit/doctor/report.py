@@ -12,13 +12,14 @@ SEVERITIES = (FAULT, WARNING, NOTE)
 class Finding:
     """One thing that was found.
 
-    cause: a stable name, such as "double_softmax".
-    severity: "fault" (explains a failure, or is wrong whatever the model does), "warning" (may
-        become one) or "note" (for information).
-    numbers: what was measured, by name.
-    explanation: two sentences.
-    fix: code to paste.
-    lesson: the notebook that teaches it.
+    Attributes:
+        cause: a stable name, such as "double_softmax".
+        severity: "fault" (explains a failure, or is wrong whatever the model does), "warning" (may
+            become one) or "note" (for information).
+        numbers: what was measured, by name.
+        explanation: two sentences.
+        fix: code to paste.
+        lesson: the notebook that teaches it.
     """
 
     cause: str
@@ -33,12 +34,15 @@ class Finding:
 class Diagnosis:
     """What `imbalkit.diagnose` found: look at `cause`, or print it.
 
-    findings: the most likely cause first, faults before warnings before notes.
-    healthy_checks: what was checked and found in order, by name.
-    not_checked: what could not be checked, by name, and why.
-    learned: what the model has learned of what there is: 0 for guessing or for knowing the class
-        shares alone, 1 for perfect; on training or evaluation images, whichever is less.
-    consumed: what was read of the batches.
+    Attributes:
+        findings: the most likely cause first, faults before warnings before notes.
+        healthy_checks: what was checked and found in order, by name.
+        not_checked: what could not be checked, by name, and why.
+        learned: what the model has learned of what there is: 0 for guessing or for knowing the
+            class shares alone, 1 for perfect; on training or evaluation images, whichever is less.
+        consumed: what was read of the batches.
+        seconds: what the examination took.
+        figures: the numbers that a notebook's report draws.
     """
 
     findings: list[Finding]
@@ -51,6 +55,7 @@ class Diagnosis:
 
     @property
     def faults(self) -> list[Finding]:
+        """The findings that explain a failure."""
         return [finding for finding in self.findings if finding.severity == FAULT]
 
     @property
@@ -65,6 +70,7 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
+        """Was no fault found?"""
         return not self.faults
 
     def to_dict(self) -> dict:
@@ -82,14 +88,12 @@ class Diagnosis:
         return "\n".join([*lines, self._footer()])
 
     def _repr_html_(self) -> str:
-        from imbalkit.diagnose.figures import as_png  # a program needs no figures
-
         parts = [f"<p><b>{html.escape(self._headline())}</b></p>"]
         if self.findings:
             rows = "".join(_finding_as_row(finding) for finding in self.findings)
             head = "".join(f"<th>{name}</th>" for name in ("cause", "what was measured", "meaning"))
             parts.append(f'<table style="text-align:left"><tr>{head}</tr>{rows}</table>')
-        parts.append(as_png(self.figures))
+        parts.append(_figure(self.figures))
         for title, entries in (
             ("In order", self.healthy_checks), ("Not checked", self.not_checked)
         ):  # fmt: skip
@@ -122,6 +126,15 @@ def _finding_as_text(number: int, finding: Finding) -> list[str]:
     lines += textwrap.wrap(finding.explanation, 96, **indent)
     lines += [textwrap.indent(finding.fix, "   | "), f"   See {finding.lesson}", ""]
     return lines
+
+
+def _figure(figures: dict) -> str:
+    """The figure as an HTML image, or what to install; a report as text needs no matplotlib."""
+    try:
+        from imbalkit.doctor.figures import as_png
+    except ImportError:
+        return "<p>The figure needs matplotlib: <code>pip install 'imbalkit[plots]'</code>.</p>"
+    return as_png(figures)
 
 
 def _wrapped(entries: dict[str, str]) -> list[str]:

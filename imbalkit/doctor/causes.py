@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cause:
-    """explanation: two sentences; fix: code to paste; lesson: the notebook."""
+    """What is said of a cause.
+
+    Attributes:
+        explanation: two sentences.
+        fix: code to paste.
+        lesson: the notebook that teaches it.
+    """
 
     explanation: str
     fix: str

@@ -1,9 +1,12 @@
 """The report's figure: which classes are predicted, which are found, which units are off."""
 
 import base64
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from imbalkit import plots
@@ -16,8 +19,8 @@ ALT = (
 )
 
 
-def draw(figures: dict):
-    """Three panels from `Diagnosis.figures`. Returns the matplotlib Figure."""
+def draw(figures: dict) -> Figure:
+    """Three panels from `Diagnosis.figures`."""
     plots.use_style()
     figure, axes = plt.subplots(1, 3, figsize=(11, 2.9), layout="constrained")
     _shares(axes[0], figures["predicted_share"], figures["true_share"])
@@ -37,7 +40,7 @@ def as_png(figures: dict) -> str:
     return f'<img alt="{ALT}" src="data:image/png;base64,{data}">'
 
 
-def _shares(ax, predicted, true):
+def _shares(ax: Axes, predicted: Sequence[float], true: Sequence[float]) -> None:
     places = np.arange(len(predicted))
     ax.bar(places, predicted, color=plots.COLOURS[0], label="predictions")
     ax.step(places, true, where="mid", color="black", linewidth=1.5, label="labels")
@@ -46,7 +49,7 @@ def _shares(ax, predicted, true):
     ax.legend(frameon=False)
 
 
-def _recall(ax, recall, counts):
+def _recall(ax: Axes, recall: Sequence[float | None], counts: Sequence[int]) -> None:
     known = [(n, r) for n, r in zip(counts, recall, strict=True) if r is not None and n]
     ax.set(title="recall by count", xlabel="training images read", ylabel="recall")
     ax.set(ylim=(-0.05, 1.05))
@@ -61,7 +64,7 @@ def _recall(ax, recall, counts):
     ax.set_xlim(min(n for n, _ in known) / 2, max(n for n, _ in known) * 2)
 
 
-def _units(ax, layers, constant):
+def _units(ax: Axes, layers: Sequence[str], constant: Sequence[float]) -> None:
     ax.set(title="units that are off for every image", ylim=(-0.02, 1.02), ylabel="share")
     if not layers:
         ax.text(0.5, 0.5, "one layer only", ha="center", transform=ax.transAxes)

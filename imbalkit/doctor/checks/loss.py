@@ -1,0 +1,140 @@
+"""Questions about the loss: does it get what it wants, and what do its class weights do?"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from imbalkit.doctor.checks.answer import Answer, Healthy, NotChecked, finding, ratio_of
+from imbalkit.doctor.outputs import BOUNDING, SQUASHING, double_softmax_floor
+from imbalkit.doctor.record import Record
+from imbalkit.doctor.report import FAULT, NOTE, WARNING
+
+
+def double_softmax(record: Record) -> Answer:
+    """Does the loss get what it wants?"""
+    if record.loss.problem:
+        problem = record.loss.problem
+        return NotChecked(f"the loss does not take plain logits and targets ({problem})")
+    classes = record.classes
+    floor = {
+        "loss now": f"{record.loss_value:.4f}",
+        f"floor of softmax twice for {classes} classes": f"{double_softmax_floor(classes):.4f}",
+    }
+    if record.loss.squashes:
+        share = f"{record.loss.floor:.0%} of that of equal ones"
+        first = {"the loss of perfect, very large logits": share}
+        return finding("double_softmax", FAULT, first | floor)
+    if record.loss.wants != "logits":
+        return Healthy("the loss has no softmax of its own")
+    if record.batch_softmax:
+        first = {
+            "outputs": "each column sums to 1 over the batch: softmax along the wrong dimension"
+        }
+        return finding("double_softmax", FAULT, first | floor)
+    if record.train_kind == "probabilities" or record.last_operation in SQUASHING:
+        rows = "each row sums to 1" if not record.binary else "between 0 and 1"
+        if record.train_kind != "probabilities":
+            rows = "each between 0 and 1"
+        first = {"outputs": f"{rows}; last operation {record.last_operation or 'unknown'}"}
+        return finding("double_softmax", FAULT, first | floor)
+    return Healthy("the loss wants logits and gets logits")
+
+
+def missing_log_softmax(record: Record) -> Answer:
+    """Does a loss of log-probabilities get them?"""
+    if record.loss.problem:
+        return NotChecked("the loss does not take plain logits and targets")
+    if record.loss.wants != "log_probabilities":
+        return Healthy("the loss does not want log-probabilities")
+    if record.train_kind == "log_probabilities":
+        return Healthy("the loss wants log-probabilities and gets them")
+    numbers = {
+        "adding 3 to all outputs": "lowers the loss by as much",
+        "outputs": record.train_kind,
+    }
+    return finding("missing_log_softmax", FAULT, numbers)
+
+
+def activation_on_logits(record: Record) -> Answer:
+    """Are the logits free to take any value?"""
+    if record.loss.wants != "logits" or record.last_operation not in BOUNDING:
+        return Healthy("no activation cuts off the logits")
+    numbers = {
+        "last operation": record.last_operation,
+        "outputs at the lowest or highest value": f"{record.at_bounds:.0%}",
+    }
+    # Bounds that few outputs reach do no harm.
+    harmless = record.last_operation != "Tanh" and record.at_bounds < 0.1
+    return finding("activation_on_logits", NOTE if harmless else FAULT, numbers)
+
+
+def inverted_class_weights(record: Record) -> Answer:
+    """Do the loss's class weights fall with the counts?"""
+    reason = _no_weights(record)
+    if reason:
+        return NotChecked(reason)
+    weights, counts = _weights_and_counts(record)
+    numbers = _weight_numbers(weights, counts)
+    if ratio_of(weights) < 1.5 or ratio_of(counts) < 1.5:
+        return Healthy("the weights or the counts are even")
+    if _rank_correlation(weights, counts) > 0.5:
+        return finding("inverted_class_weights", FAULT, numbers)
+    return Healthy("rare classes weigh more")
+
+
+def compensated_twice(record: Record) -> Answer:
+    """Is balance asked for once only?"""
+    reason = _no_weights(record)
+    if reason:
+        return NotChecked(reason)
+    weights, counts = _weights_and_counts(record)
+    if ratio_of(counts) > 3 or ratio_of(weights) < 3:
+        return Healthy("sampling and weights do not both balance")
+    severity = FAULT if record.failing or _light_lose(weights, record) else WARNING
+    return finding("compensated_twice", severity, _weight_numbers(weights, counts))
+
+
+def _light_lose(weights: Tensor, record: Record) -> bool:
+    """Are the classes of little weight found less often than those of much weight?"""
+    p = record.judged
+    full = torch.full((record.classes,), math.nan).masked_scatter(_present(record), weights)
+    known = p.present & _present(record)
+    heavy = known & (full > weights.median())
+    light = known & (full < weights.max() / 3) & ~heavy
+    if not (heavy.any() and light.any()):
+        return False
+    return bool(p.recall[light].mean() < p.recall[heavy].mean() - 0.1)
+
+
+def _no_weights(record: Record) -> str:
+    if record.loss.weights is None:
+        return "the loss's class weights could not be measured"
+    if int(_present(record).sum()) < 2:
+        return "only one class was read"
+    return ""
+
+
+def _present(record: Record) -> Tensor:
+    return record.train.class_counts > 0
+
+
+def _weights_and_counts(record: Record) -> tuple[Tensor, Tensor]:
+    present = _present(record)
+    return record.loss.weights[present], record.train.class_counts[present].float()
+
+
+def _weight_numbers(weights: Tensor, counts: Tensor) -> dict:
+    rare, frequent = counts.argmin(), counts.argmax()
+    return {
+        "images read of the rarest and the most frequent class": f"{int(counts[rare])}, "
+        f"{int(counts[frequent])}",
+        "their weights in the loss": f"{weights[rare]:.3g}, {weights[frequent]:.3g}",
+        "largest weight / smallest": f"{ratio_of(weights):.3g}",
+    }
+
+
+def _rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman's: the correlation of the ranks."""
+    ranks = torch.stack([a.argsort().argsort(), b.argsort().argsort()]).float()
+    return torch.corrcoef(ranks)[0, 1].item()

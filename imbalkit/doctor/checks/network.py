@@ -1,0 +1,116 @@
+"""Questions about the network: do its layers pass something on, and do gradients come back?"""
+
+import math
+
+import torch
+from torch import nn
+
+from imbalkit.doctor.checks.answer import (
+    Answer,
+    Healthy,
+    NotChecked,
+    finding,
+    if_failing,
+    listed,
+    mostly_as_drawn,
+)
+from imbalkit.doctor.measuring import WEIGHTED
+from imbalkit.doctor.record import Record
+from imbalkit.doctor.report import FAULT
+
+
+def frozen_parameters(record: Record) -> Answer:
+    """Does every parameter get a gradient?"""
+    still = [n for n, g in record.gradients.items() if g is None]
+    sizes = {n: p.numel() for n, p in record.model.named_parameters()}
+    share = sum(sizes[n] for n in still) / max(sum(sizes.values()), 1)
+    if not still:
+        return Healthy("every parameter gets a gradient")
+    marked = [n for n, p in record.model.named_parameters() if not p.requires_grad]
+    cut = [n for n in still if n not in marked and n.rpartition(".")[0] in record.ran]
+    numbers = {
+        "parameters without gradient": f"{share:.0%}, {listed(still)}",
+        "of these requires_grad is False for": f"{len(marked)} of {len(still)} tensors",
+    }
+    # Pretrained weights are frozen on purpose under a head that learns. Random ones are not, nor
+    # are those that want a gradient, are used, and are cut off from the loss.
+    harmful = cut or (mostly_as_drawn(still, record) and not record.untrained)
+    return finding("frozen_parameters", FAULT if harmful else if_failing(record), numbers)
+
+
+def batchnorm_statistics(record: Record) -> Answer:
+    """Are the same images predicted as well in evaluation mode as in training mode?"""
+    if record.modes is None:
+        return NotChecked("too few usable images")
+    in_training, in_evaluation = record.modes
+    layers = [m for m in record.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not layers and in_training - in_evaluation < 0.1:
+        return Healthy("the model has no BatchNorm")
+    numbers = {
+        "accuracy on the same images in training mode": f"{in_training:.1%}",
+        "in evaluation mode": f"{in_evaluation:.1%}",
+    }
+    for layer in layers[:1]:
+        seen = layer.num_batches_tracked
+        numbers["batches in the running averages"] = int(seen) if seen is not None else "unknown"
+        numbers["momentum"] = layer.momentum
+    chance = 1 / record.classes
+    known = in_training - chance  # averages that lag a little cost a few hundredths of it
+    if any((layer.momentum or 0) > 0.5 for layer in layers):  # Keras counts the other way round
+        numbers["largest momentum"] = max(layer.momentum or 0 for layer in layers)
+        return finding("batchnorm_statistics", FAULT, numbers)
+    if in_training > in_evaluation + 0.1 and in_evaluation - chance < 0.8 * known:
+        return finding("batchnorm_statistics", FAULT, numbers)
+    return Healthy(f"{in_training:.1%} in training mode, {in_evaluation:.1%} in evaluation mode")
+
+
+def identical_units(record: Record) -> Answer:
+    """Are the units of each layer different?"""
+    for name, module in record.model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, WEIGHTED) and len(weight) > 2:
+            rows = weight.detach().flatten(1)
+            if torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3):  # but for rounding
+                numbers = {"layer": name, "units with the same weights": len(rows)}
+                return finding("identical_units", if_failing(record), numbers)
+    return Healthy("the units of each layer have different weights")
+
+
+def dead_units(record: Record) -> Answer:
+    """Do units react to the images?"""
+    if not record.layers:
+        return NotChecked("there are no layers behind the first one")
+    worst = max(record.layers, key=lambda layer: layer.constant)
+    if worst.constant >= 0.9:  # fewer are usual: ReLU networks work with half of theirs off
+        numbers = {"units that give the same for every image": f"{worst.constant:.0%} of those "
+                   f"before {worst.name}"}  # fmt: skip
+        return finding("dead_units", if_failing(record), numbers)
+    return Healthy(f"at most {worst.constant:.0%} of a layer's units are off for every image")
+
+
+def vanishing_gradients(record: Record) -> Answer:
+    """Do the first layers get a gradient to speak of?"""
+    sizes = dict(record.model.named_parameters())
+    per_number = [
+        g / math.sqrt(sizes[n].numel())
+        for n, g in record.gradients.items()
+        if g is not None and math.isfinite(g) and sizes[n].ndim > 1
+    ]
+    if len(per_number) < 2 or per_number[-1] == 0:
+        return NotChecked("needs the gradients of two layers")
+    ratio = per_number[0] / per_number[-1]
+    numbers = {"gradient of the first layer / of the last": f"{ratio:.1g}"}
+    if 0 < ratio < 1e-4:  # it would take ten thousand times as many steps
+        return finding("vanishing_gradients", if_failing(record), numbers)
+    return Healthy(f"the first layer's gradient is {ratio:.2g} times the last one's")
+
+
+def finite_weights(record: Record) -> Answer:
+    """Are weights, buffers and outputs finite?"""
+    tensors = [*record.model.named_parameters(), *record.model.named_buffers()]
+    bad = [n for n, t in tensors if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        return finding("non_finite", FAULT, {"parameters and buffers with NaN": listed(bad)})
+    if record.on_train is not None and not record.on_train.finite:
+        return finding("non_finite", FAULT, {"outputs": "NaN or infinite for finite inputs"})
+    return Healthy("weights, buffers and outputs are finite")

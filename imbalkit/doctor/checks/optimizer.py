@@ -1,0 +1,188 @@
+"""Questions about the optimizer: does it move the parameters, and at a rate that learns?"""
+
+import math
+
+from torch import nn
+
+from imbalkit.doctor.checks.answer import (
+    Answer,
+    Healthy,
+    NotChecked,
+    finding,
+    if_failing,
+    listed,
+    mostly_as_drawn,
+    progress_text,
+    why_no_probes,
+)
+from imbalkit.doctor.probes import AHEAD, LEARNS, STUCK
+from imbalkit.doctor.record import Record, Trial, has_stepped, keeps_state
+from imbalkit.doctor.report import FAULT
+
+# Gradients are added up over eight batches on purpose; single batches differ by a few times.
+ADDED_UP = 20
+# A batch a quarter as large has twice the noise; beyond that the exploded loss has to speak too.
+DIFFER = 3
+USUAL_RATE = 1e-3  # proposed in place of 0: the default of torch's SGD and Adam
+
+
+def not_in_optimizer(record: Record) -> Answer:
+    """Does the optimizer hold every parameter that gets a gradient?"""
+    if record.optimizer is None:
+        return NotChecked("no optimizer was given")
+    held = {id(p) for group in record.optimizer.param_groups for p in group["params"]}
+    mine = {id(p) for p in record.model.parameters()}
+    if isinstance(record.loss_fn, nn.Module):
+        mine |= {id(p) for p in record.loss_fn.parameters()}
+    named = dict(record.model.named_parameters())
+    missing = [n for n, p in named.items() if p.requires_grad and id(p) not in held]
+    missing = [n for n in missing if record.gradients.get(n) is not None]
+    foreign = len(held - mine)
+    sizes = {n: p.numel() for n, p in named.items()}
+    share = sum(sizes[n] for n in missing) / max(sum(sizes.values()), 1)
+    numbers = {
+        "parameters missing from the optimizer": f"{share:.0%}, {listed(missing)}",
+        "tensors in the optimizer that are not the model's": foreign,
+    }
+    if missing:
+        harmful = foreign or (mostly_as_drawn(missing, record) and not record.untrained)
+        return finding("not_in_optimizer", FAULT if harmful else if_failing(record), numbers)
+    return Healthy("the optimizer holds every parameter that gets a gradient")
+
+
+def optimizer_steps(record: Record) -> Answer:
+    """Has the optimizer taken a step?"""
+    if record.optimizer is None:
+        return NotChecked("no optimizer was given")
+    if has_stepped(record.optimizer):
+        return Healthy("the optimizer has taken steps")
+    if not keeps_state(record.optimizer):
+        return NotChecked("plain SGD keeps no record of its steps")
+    if record.left_gradient is None:
+        return NotChecked("no gradients and no steps yet: the model has not been trained")
+    numbers = {
+        "steps in the optimizer's state": 0,
+        "gradient on the model": f"{record.left_gradient:.3g}",
+    }
+    return finding("no_optimizer_step", if_failing(record), numbers)
+
+
+def gradients_not_cleared(record: Record) -> Answer:
+    """Are the gradients left on the model those of one batch?"""
+    if record.left_gradient is None:
+        return NotChecked("no gradients are left on the model")
+    if not math.isfinite(record.left_gradient) or not 0 < record.fresh_gradient < math.inf:
+        return NotChecked("the gradients are zero or not finite")
+    ratio = record.left_gradient / record.fresh_gradient
+    numbers = {
+        "gradient left on the model": f"{record.left_gradient:.3g}",
+        "largest of three fresh batches": f"{record.fresh_gradient:.3g}",
+        "ratio": f"{ratio:.0f}",
+    }
+    if ratio > ADDED_UP:
+        # A model that fits its images has small gradients, and a hard batch stands out.
+        return finding("gradients_not_cleared", if_failing(record), numbers)
+    rehearsal = record.probes.rehearsed.get(1.0) if record.probes else None
+    if rehearsal is not None:
+        numbers[f"learned in {rehearsal.steps} steps that clear them"] = progress_text(rehearsal)
+    # Was it the rate which let the weights explode? Without an optimizer nobody can tell.
+    rate_is_sane = record.optimizer is None or (rehearsal and rehearsal.progress > AHEAD)
+    if ratio > DIFFER and record.exploded and rate_is_sane:
+        numbers["loss of the training images"] = f"{record.on_train.loss:.3g}"
+        return finding("gradients_not_cleared", FAULT, numbers)
+    return Healthy(f"the gradient left on the model is {ratio:.1f} times that of a fresh batch")
+
+
+def learning_rate_too_high(record: Record) -> Answer:
+    """Does a smaller learning rate learn what the optimizer's does not?"""
+    if record.probes is None:
+        return NotChecked(why_no_probes(record))
+    own, smaller = record.probes.own, [t for f, t in record.probes.fresh.items() if f < 1]
+    if record.probes.without_decay and _learns_more(record.probes.without_decay, own):
+        return Healthy("without weight decay this one learns")
+    if own.progress < STUCK and any(_learns_more(trial, own) for trial in smaller):
+        good = max(smaller, key=lambda trial: trial.progress)
+    elif len(record.probes.rehearsed) == 2:
+        own, good = record.probes.rehearsed[1.0], record.probes.rehearsed[0.1]
+        if own.progress > STUCK / 2 or not _learns_more(good, own):
+            return Healthy(_own_rate_text(record, "smaller"))
+    else:
+        return Healthy(_own_rate_text(record, "smaller"))
+    rate = record.probes.lr * good.factor
+    numbers = _probe_numbers(record, own, good)
+    return finding("learning_rate_too_high", if_failing(record), numbers, rate)
+
+
+def learning_rate_too_low(record: Record) -> Answer:
+    """Does a much larger learning rate learn what the optimizer's does not?"""
+    if record.probes is None:
+        return NotChecked(why_no_probes(record))
+    probes = record.probes
+    onward, now = probes.onward, probes.onward_now
+    if probes.lr == 0:
+        numbers = {"learning rate": 0}
+        return finding("learning_rate_too_low", if_failing(record), numbers, USUAL_RATE)
+    # A schedule that is over ends at such a rate too; then the weights have moved.
+    still = mostly_as_drawn(list(record.gradients), record)
+    if now is not None and still and not record.misfit and _learns_more(onward, now):
+        at_the_rate_now = f"learned in {now.steps} trial steps at the rate as it is now"
+        numbers = {
+            f"{at_the_rate_now}, {probes.lr_now:g}": progress_text(now),
+            f"at the rate that the schedule starts from, {probes.lr:g}": progress_text(onward),
+        }
+        return finding("learning_rate_too_low", if_failing(record), numbers, probes.lr)
+    own, ten_times = probes.own, probes.fresh.get(10.0)
+    larger = [t for f, t in probes.fresh.items() if f >= 100 and t.progress > LEARNS]
+    # Ten times is what people tune by; a hundred times is a mistake.
+    if own.progress < STUCK and larger and ten_times and ten_times.progress < LEARNS:
+        good = max(larger, key=lambda trial: trial.progress)
+        rate = probes.lr * good.factor
+        numbers = _probe_numbers(record, own, good)
+        return finding("learning_rate_too_low", if_failing(record), numbers, rate)
+    return Healthy(_own_rate_text(record, "larger"))
+
+
+def weight_decay_too_high(record: Record) -> Answer:
+    """Does the model learn again without weight decay?"""
+    if record.optimizer is None:
+        return NotChecked("no optimizer was given")
+    decay = max(g.get("weight_decay", 0) for g in record.optimizer.param_groups)
+    if not decay:
+        return Healthy("there is no weight decay")
+    if record.shrunk is None:
+        return NotChecked("there is no layer to compare with a new one")
+    numbers = {
+        "weight decay": f"{decay:g}",
+        "size of the weights / of new ones": f"{record.shrunk:.2g}",
+    }
+    without = record.probes.without_decay if record.probes else None
+    if without is not None:
+        numbers[f"learned in {without.steps} trial steps"] = progress_text(record.probes.own)
+        numbers["in as many without weight decay"] = progress_text(without)
+    if record.shrunk < 0.1 and record.learned < 0.5 and not record.untrained:
+        return finding("weight_decay_too_high", FAULT, numbers)
+    # Training enlarges weights, or shrinks them a little.
+    learns_without = without is not None and _learns_more(without, record.probes.own)
+    if record.failing and (record.shrunk < 1 / 3 or learns_without):
+        return finding("weight_decay_too_high", if_failing(record), numbers)
+    return Healthy(
+        f"weight decay {decay:g}; the weights are {record.shrunk:.2g} times those of new layers"
+    )
+
+
+def _probe_numbers(record: Record, own: Trial, good: Trial) -> dict:
+    return {
+        f"learned in {own.steps} trial steps at {record.probes.lr:g}": progress_text(own),
+        f"at {record.probes.lr * good.factor:g}": progress_text(good),
+        "loss": "summed over the batch" if record.loss.sums else "averaged over the batch",
+    }
+
+
+def _own_rate_text(record: Record, other: str) -> str:
+    if record.probes.own.progress >= STUCK:
+        return f"{progress_text(record.probes.own)} learned in a trial at {record.probes.lr:g}"
+    return f"a {other} one does not learn what {record.probes.lr:g} does not"
+
+
+def _learns_more(trial: Trial, own: Trial) -> bool:
+    return trial.progress > max(own.progress, 0) + AHEAD

@@ -1,0 +1,123 @@
+"""Questions about the outcome: what has been learned, and for which classes?"""
+
+import torch
+from torch import Tensor
+
+from imbalkit.doctor.checks.answer import (
+    Answer,
+    Healthy,
+    NotChecked,
+    finding,
+    if_failing,
+    progress_text,
+    ratio_of,
+    why_no_probes,
+)
+from imbalkit.doctor.probes import STUCK
+from imbalkit.doctor.record import Predictions, Record
+from imbalkit.doctor.report import FAULT, NOTE, WARNING
+
+# A rare class that has fewer images than this in the sample gives no verdict.
+FEW_IMAGES = 8
+
+
+def class_imbalance(record: Record) -> Answer:
+    """Do the rare classes get their share of the predictions?"""
+    counts = record.train.class_counts
+    present = counts > 0
+    if int(present.sum()) < 2:
+        return NotChecked("only one class was read")
+    ratio = ratio_of(counts[present].float())
+    if ratio < 3:  # a prior three times as large moves a logit by ln 3, about one
+        return Healthy(f"the largest class has {ratio:.1f} times the images of the smallest")
+    pull = counts[present].float()
+    if record.loss.weights is not None:
+        pull = pull * record.loss.weights[present]
+    numbers = {
+        "images read of the largest and the smallest class": f"{int(counts.max())}, "
+        f"{int(counts[present].min())}",
+        "their pull on the loss": f"{ratio_of(pull):.0f} to 1" if ratio_of(pull) >= 3 else "even",
+    }
+    lost = False
+    # Training images too: evaluation may be spoiled by something else.
+    for name, p in (("evaluation", record.on_eval), ("training", record.on_train)):
+        rare, frequent = _recall_of_rare_and_frequent(counts, p) if p and not lost else (None, None)
+        if rare is not None:
+            key = f"recall of the rare and the frequent, {name}"
+            numbers[key] = f"{rare:.1%}, {frequent:.1%}"
+            lost = rare < 1 / record.classes / 2 and frequent > 1 / record.classes
+    return finding("class_imbalance", FAULT if lost and ratio_of(pull) >= 3 else NOTE, numbers)
+
+
+def _recall_of_rare_and_frequent(
+    counts: Tensor, p: Predictions
+) -> tuple[float, float] | tuple[None, None]:
+    """Mean recall of the rarest and the most frequent third of the classes, or None, None."""
+    order = counts.argsort(stable=True)
+    order = order[(counts[order] > 0) & p.present[order]]
+    third = max(1, len(order) // 3)
+    rare, frequent = order[:third], order[-third:]
+    if len(order) < 2 or p.counts[rare].sum() < FEW_IMAGES or not p.finite:
+        return None, None
+    return p.recall[rare].mean().item(), p.recall[frequent].mean().item()
+
+
+def constant_output(record: Record) -> Answer:
+    """Do the outputs depend on the inputs?"""
+    if record.on_train is None or not record.on_train.finite:
+        return NotChecked("the outputs are not finite")
+    numbers = {
+        "spread of the outputs over the images": f"{record.output_spread:.2g}",
+        "classes in use": f"{record.on_train.used:.2f}",
+    }
+    if record.output_spread < 1e-3:
+        return finding("constant_output", if_failing(record), numbers)
+    return Healthy(f"they spread by {record.output_spread:.2g} over the images")
+
+
+def undertrained(record: Record) -> Answer:
+    """Has the model been trained, and would it learn?"""
+    if not record.failing or record.exploded:
+        return Healthy(f"learned {max(record.learned, 0):.0%} of what there is")
+    if record.eval_is_worse:  # then more training is not what is missing
+        return Healthy(f"learned {record.on_train.learned:.0%} of the training images")
+    if record.probes is None or record.probes.best.progress < STUCK:
+        return NotChecked(
+            why_no_probes(record) if record.probes is None else "no trial training learns"
+        )
+    steps = _steps(record.optimizer)
+    numbers = {"steps taken": steps} if steps is not None else {}
+    numbers["learned so far (0 guessing, 100 % perfect)"] = f"{max(record.learned, 0):.0%}"
+    numbers["in a trial from new weights"] = progress_text(record.probes.best)
+    return finding("undertrained", NOTE if record.untrained else FAULT, numbers)
+
+
+def _steps(optimizer: torch.optim.Optimizer | None) -> int | None:
+    """The number of steps, where the optimizer counts them (Adam does, SGD does not)."""
+    if optimizer is None:
+        return None
+    counted = [s["step"] for s in optimizer.state.values() if isinstance(s, dict) and "step" in s]
+    return int(max(counted)) if counted else None
+
+
+def overfitting(record: Record) -> Answer:
+    """Is what was learned of use on new images?"""
+    if record.on_eval is None:
+        return NotChecked("no eval_batches were given")
+    train, evaluation = record.on_train.learned, record.on_eval.learned
+    numbers = {"learned, on training and on evaluation images": f"{train:.0%}, {evaluation:.0%}"}
+    if record.eval_is_worse and record.on_train.finite:
+        return finding("overfitting", FAULT if record.failing else WARNING, numbers)
+    return Healthy(numbers.popitem()[1])
+
+
+def not_learning(record: Record) -> Answer:
+    """Has the model learned anything?"""
+    if not record.failing:
+        return Healthy(f"learned {record.learned:.0%} of what there is")
+    numbers = {"learned (0 guessing, 100 % perfect)": f"{max(record.learned, 0):.0%}"}
+    if record.probes is None:
+        numbers["trial trainings"] = why_no_probes(record)
+    else:
+        numbers["in a trial from new weights"] = progress_text(record.probes.best)
+    return finding("not_learning", if_failing(record), numbers)

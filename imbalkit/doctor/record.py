@@ -1,0 +1,290 @@
+"""The record of an examination: what was measured of a model, its outputs and its data.
+
+`examination.gather` builds it once. The checks only read it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from imbalkit.doctor.assignment import best_assignment
+from imbalkit.doctor.outputs import SQUASHING, LossFacts
+from imbalkit.doctor.reading import Sample
+
+# A fifth: 28 % right of ten balanced classes, 60 % of two.
+LITTLE = 0.2
+
+Kind = Literal["logits", "probabilities", "log_probabilities"]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A model's answers to a sample, in evaluation mode, and what they are worth.
+
+    Attributes:
+        labels: int64 (N,), true classes.
+        predicted: int64 (N,), the most probable class of each image.
+        counts: int64 (C,), images of each class; present: bool (C,), has it any?
+        share: float (C,), each class's share of the predictions.
+        recall: float (C,), NaN for a class without images.
+        loss: mean cross-entropy; prior_entropy: that of knowing the class shares alone.
+        used: how many classes the predictions really use, see `metrics.effective_classes`.
+        finite: are all outputs finite?
+    """
+
+    labels: Tensor
+    predicted: Tensor
+    counts: Tensor
+    present: Tensor
+    share: Tensor
+    recall: Tensor
+    accuracy: float
+    balanced_accuracy: float
+    loss: float
+    prior_entropy: float
+    used: float
+    finite: bool
+
+    @property
+    def several(self) -> bool:
+        """Are there images of more than one class?"""
+        return int(self.present.sum()) > 1
+
+    @property
+    def learned(self) -> float:
+        """How much of what could be learned was: 0 for guessing or the prior, 1 for perfect.
+
+        The better of two views: balanced accuracy above chance, and the share of the labels'
+        entropy that the predictions explain. Weighted losses spoil the second, rare classes the
+        first.
+        """
+        if not self.several or not self.finite:
+            return 0.0
+        classes = int(self.present.sum())
+        above_chance = (self.balanced_accuracy - 1 / classes) / (1 - 1 / classes)
+        return max(above_chance, 1 - self.loss / self.prior_entropy)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The share of the units before a layer that give the same number for every image."""
+
+    name: str
+    constant: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One short training.
+
+    Attributes:
+        factor: what the learning rate was multiplied by.
+        start, progress: 1 - loss / entropy of the labels, of the first batch and at the end; -inf
+            where the loss was not finite.
+    """
+
+    factor: float
+    start: float
+    progress: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What the trial trainings found.
+
+    Attributes:
+        lr: the learning rate that the optimizer began with.
+        lr_now: the learning rate that a schedule has made of it.
+        fresh: trials from new random weights on a few images, by learning-rate factor.
+        onward, onward_now: where `lr_now` is less than a hundredth: trials that go on from the
+            weights as they are, at `lr` and at `lr_now`.
+        without_decay: where `lr` learns nothing: a trial at `lr` without weight decay.
+        rehearsed: trainings from new random weights on all images read, by learning-rate factor.
+    """
+
+    lr: float
+    lr_now: float
+    fresh: dict[float, Trial]
+    onward: Trial | None = None
+    onward_now: Trial | None = None
+    without_decay: Trial | None = None
+    rehearsed: dict[float, Trial] = field(default_factory=dict)
+
+    @property
+    def own(self) -> Trial:
+        """The trial from new weights at the optimizer's own learning rate."""
+        return self.fresh[1.0]
+
+    @property
+    def best(self) -> Trial:
+        """The trial from new weights that learned most."""
+        return best_of(self.fresh)
+
+
+def best_of(trials: dict[float, Trial]) -> Trial:
+    """The trial that learned most."""
+    return max(trials.values(), key=lambda trial: trial.progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """All that the checks look at. What could not be measured has its default.
+
+    Attributes:
+        model, loss_fn, optimizer: copies of the caller's.
+        train, eval: what was read of the batches.
+        device: where the model's copy lies.
+        binary: has the model one output for two classes? classes: C.
+        kind, train_kind: what the scores are in evaluation and in training mode.
+        last_operation: what made the scores in training mode, such as "Softmax".
+        batch_softmax: do the scores sum to 1 over the batch in place of the classes?
+        at_bounds: share of the scores in training mode that are the lowest or the highest one.
+        loss: what the loss does.
+        loss_value, train_loss: the caller's loss and the plain cross-entropy of one batch, in
+            training mode.
+        on_train, on_eval: the predictions for the usable rows.
+        output_spread: the largest deviation of a class's log-probability over the images.
+        bad_targets: what is wrong with the targets, by sample.
+        usable, eval_usable: bool (N,), training and evaluation rows with finite numbers and an
+            existing label.
+        first_input: what the first layer with weights gets; normalizes: the normalization layer
+            before it, or "".
+        layers: the later layers, and how much of their input is the same for every image.
+        ran: names of the modules that a forward pass calls.
+        gradients: norm by parameter name, None where there is none.
+        left_gradient: norm of the gradients found on the caller's model.
+        fresh_gradient: the largest norm of three batches.
+        modes: accuracy on the same images in training and in evaluation mode.
+        as_drawn: names of parameters whose size is still that of new random weights.
+        shrunk: size of the weights, in units of new ones.
+        dependence, eval_dependence: of the labels on the images, in standard deviations.
+        probes: the trial trainings; no_probes: why there are none.
+    """
+
+    model: nn.Module
+    loss_fn: Callable
+    optimizer: torch.optim.Optimizer | None
+    train: Sample
+    eval: Sample | None
+    device: torch.device
+    binary: bool
+    classes: int
+    kind: Kind
+    train_kind: Kind
+    last_operation: str
+    batch_softmax: bool
+    at_bounds: float
+    loss: LossFacts
+    usable: Tensor
+    eval_usable: Tensor | None = None
+    bad_targets: dict[str, str] = field(default_factory=dict)
+    on_train: Predictions | None = None
+    on_eval: Predictions | None = None
+    output_spread: float = math.nan
+    first_input: Tensor | None = None
+    normalizes: str = ""
+    layers: tuple[Layer, ...] = ()
+    loss_value: float = math.nan
+    train_loss: float = math.nan
+    gradients: dict[str, float | None] = field(default_factory=dict)
+    fresh_gradient: float = 0.0
+    left_gradient: float | None = None
+    ran: frozenset[str] = frozenset()
+    modes: tuple[float, float] | None = None
+    as_drawn: frozenset[str] = frozenset()
+    shrunk: float | None = None
+    dependence: float | None = None
+    eval_dependence: float | None = None
+    probes: Probes | None = None
+    no_probes: str = ""
+
+    def figures(self) -> dict:
+        """The numbers that the report draws."""
+        judged = self.judged
+        if judged is None:
+            return {}
+        return {
+            "train_counts": self.train.class_counts.tolist(),
+            "true_share": (judged.counts / judged.counts.sum()).tolist(),
+            "predicted_share": judged.share.tolist(),
+            "recall": [None if math.isnan(r) else r for r in judged.recall.tolist()],
+            "layers": [layer.name for layer in self.layers],
+            "constant_units": [layer.constant for layer in self.layers],
+            "judged_on": "evaluation" if self.on_eval else "training",
+        }
+
+    @property
+    def judged(self) -> Predictions | None:
+        """The predictions to judge by: of the evaluation batches where there are some."""
+        return self.on_eval or self.on_train
+
+    @property
+    def learned(self) -> float:
+        """What was learned, on training or on evaluation images, whichever is less."""
+        scores = [p.learned for p in (self.on_train, self.on_eval) if p and p.several]
+        return min(scores, default=0.0)
+
+    @property
+    def failing(self) -> bool:
+        """Has the model learned less than a fifth of what there is, or exploded?"""
+        return self.learned < LITTLE or self.exploded
+
+    @property
+    def exploded(self) -> bool:
+        """Is the loss of the training images many times that of guessing?"""
+        p = self.on_train
+        # In training mode too: wrong BatchNorm averages spoil the first figure alone.
+        losses = (p.loss, self.train_loss) if p is not None and p.finite else (0,)
+        return min(losses) > 10 * math.log(self.classes)
+
+    @property
+    def untrained(self) -> bool:
+        """Has the optimizer, which keeps a record, taken no step, and is no gradient left?"""
+        if self.optimizer is None or self.left_gradient is not None or has_stepped(self.optimizer):
+            return False
+        return keeps_state(self.optimizer)
+
+    @property
+    def eval_is_worse(self) -> bool:
+        """Has it learned something, of which less than half holds in evaluation?"""
+        if self.on_eval is None or not self.on_eval.several:
+            return False
+        train = self.on_train.learned
+        return train > 0.2 and self.on_eval.learned < train / 2
+
+    @property
+    def misfit(self) -> bool:
+        """Does the loss get something else than it wants?"""
+        if self.loss.squashes:
+            return True
+        if self.loss.wants == "logits":
+            squashed = self.last_operation in SQUASHING or self.batch_softmax
+            return squashed or self.train_kind == "probabilities"
+        return self.loss.wants == "log_probabilities" and self.train_kind != "log_probabilities"
+
+    @property
+    def renumbered(self) -> float:
+        """Accuracy in evaluation if its classes were renumbered in the best way."""
+        p = self.on_eval
+        pairs = p.labels * self.classes + p.predicted
+        confusion = torch.bincount(pairs, minlength=self.classes**2)
+        columns = best_assignment(confusion.view(self.classes, self.classes).numpy())
+        hits = p.predicted == torch.from_numpy(columns)[p.labels]
+        return int(hits.sum()) / len(p.labels)
+
+
+def keeps_state(optimizer: torch.optim.Optimizer) -> bool:
+    """Does it remember its steps? All do but SGD without momentum."""
+    plain = type(optimizer) is torch.optim.SGD
+    return not plain or any(group["momentum"] for group in optimizer.param_groups)
+
+
+def has_stepped(optimizer: torch.optim.Optimizer) -> bool:
+    """Is there a record of a step? Adagrad makes its records before the first one."""
+    states = [s for s in optimizer.state.values() if isinstance(s, dict)]
+    return bool(states) and any(s.get("step", 1) > 0 for s in states)

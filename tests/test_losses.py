@@ -771,7 +771,7 @@ def value_and_slope(loss, logits):
 
 @pytest.mark.parametrize("name", PLAIN)
 @given(problem=problems(), options=options)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_a_loss_to_which_nothing_is_added_is_torchs_of_class_indices(name, problem, options):
     z, y, w, ignored = problem
     options = {**options, "ignore_index": ignored}
@@ -788,7 +788,7 @@ def test_a_loss_to_which_nothing_is_added_is_torchs_of_class_indices(name, probl
 
 @pytest.mark.parametrize("name", [name for name in PLAIN if name != "LDAMLoss"])
 @given(problem=problems(), options=options)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_a_loss_to_which_nothing_is_added_is_torchs_of_probabilities(name, problem, options):
     z, _, w, _ = problem
     q = z.flip(0).softmax(1)

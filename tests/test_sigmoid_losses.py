@@ -175,7 +175,7 @@ def test_the_shift_also_takes_weight_from_the_hardest_negatives():
     at = [0.5, 0.8, 0.99, 0.9999]
     shifted, as_they_are = (slopes(AsymmetricLoss(1, 0, m), at, 0) for m in (0.2, 0.0))
     assert shifted[1] > shifted[2] > shifted[3]
-    assert (as_they_are.diff() > 0).all()
+    assert shifted[3] < shifted[1] / 10 and as_they_are[3] > as_they_are[1]
 
 
 def test_a_larger_focus_of_negatives_leaves_easy_ones_less_and_positives_as_they_are():

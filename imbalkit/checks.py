@@ -21,7 +21,7 @@ def describe_array(array: np.ndarray) -> str:
 
 def check_counts(counts) -> np.ndarray:
     """Return image counts per class as int64 (C,), or say what is wrong with them."""
-    counts = to_numpy(counts)
+    counts = to_numpy(in_order_of_classes(counts))
     if counts.ndim != 1 or counts.size == 0 or not np.issubdtype(counts.dtype, np.integer):
         raise ValueError(
             f"counts must be one whole number per class, got {describe_array(counts)}; "
@@ -32,6 +32,25 @@ def check_counts(counts) -> np.ndarray:
             "counts must be 0 or more with at least one image in all; count the labels again."
         )
     return counts.astype(np.int64)
+
+
+def in_order_of_classes(counts):
+    """Counts that carry their class numbers, as a pandas Series does, sorted by these.
+
+    ``value_counts`` of pandas puts the most frequent class first, whatever its number.
+    """
+    index = getattr(counts, "index", None)
+    if index is None or callable(index):  # an array or a tensor; a list has a method of that name
+        return counts
+    classes = list(index)
+    try:
+        order = [classes.index(c) for c in range(len(classes))]
+    except ValueError:
+        raise ValueError(
+            f"counts has the index {classes[:5]}, not the class numbers 0 to {len(classes) - 1}; "
+            "give a list with one count per class, in the order of the model's outputs."
+        ) from None
+    return to_numpy(counts)[order]
 
 
 def check_no_empty_class(counts, what: str) -> np.ndarray:

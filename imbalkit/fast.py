@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from imbalkit.augmentation import in_dtype_of
 from imbalkit.data import Batches, ImageSet, RandomCrop, RandomFlip, channel_statistics
 from imbalkit.data.batches import Augmentation, scale_and_shift
-from imbalkit.losses import LogitAdjustedLoss
+from imbalkit.losses import BalancedSoftmaxLoss
 from imbalkit.models import Classifier
 from imbalkit.stages import deferred
 from imbalkit.training import History, warmup_linear
@@ -147,7 +147,7 @@ def fit_fast(
     options = {"mean": mean, "std": std, "shuffle": True}
     small = Batches(train, augment=[*augment, Resize(SMALL)], **options)
     full = Batches(train, augment=augment, **options)
-    balanced_softmax = LogitAdjustedLoss(train.class_counts())
+    balanced_softmax = BalancedSoftmaxLoss(train.class_counts())
     return deferred(
         model,
         small,

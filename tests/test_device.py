@@ -12,7 +12,15 @@ from imbalkit import device as devices
 from imbalkit import fast, models
 from imbalkit.course import profiles
 from imbalkit.data import Batches, Cutout, RandomCrop, RandomFlip
-from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss, WeightedCrossEntropy
+from imbalkit.losses import (
+    AsymmetricLoss,
+    BalancedSoftmaxLoss,
+    FocalLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+    SigmoidFocalLoss,
+    WeightedCrossEntropy,
+)
 from imbalkit.multitask import DifficultyLoss, RotationLoss, WithDifficulty, WithRotation
 from imbalkit.training import Tally, sgd, train_step
 
@@ -63,6 +71,15 @@ LOSSES = {
     "FocalLoss, weight": FocalLoss(weight=WEIGHT).to(META),
     "LogitAdjustedLoss": LogitAdjustedLoss(COUNTS).to(META),
     "LDAMLoss, weight": LDAMLoss(COUNTS, weight=WEIGHT).to(META),
+    "BalancedSoftmaxLoss, smoothed": BalancedSoftmaxLoss(
+        COUNTS, WEIGHT, "images", reduction="sum", label_smoothing=0.1
+    ).to(META),
+}
+SIGMOID_LOSSES = {
+    "SigmoidFocalLoss": SigmoidFocalLoss().to(META),
+    "SigmoidFocalLoss, weight": SigmoidFocalLoss(2.0, None, WEIGHT, label_smoothing=0.1).to(META),
+    "AsymmetricLoss": AsymmetricLoss().to(META),
+    "AsymmetricLoss, weight": AsymmetricLoss(2.0, 0.0, 0.0, WEIGHT, ignore_index=-1).to(META),
 }
 TWO_TASKS = {
     "difficulty": (WithDifficulty, DifficultyLoss()),
@@ -112,12 +129,17 @@ def test_a_step_of_two_tasks_runs_on_the_meta_device(tiny_set, task):
 
 
 @pytest.mark.parametrize(
-    "loss", [name for name in LOSSES if not name.startswith(("cross_", "LDAM"))]
+    "loss",
+    [
+        *(name for name in LOSSES if not name.startswith(("cross_", "LDAM"))),
+        *SIGMOID_LOSSES,
+    ],
 )
 def test_a_step_with_soft_targets_runs_on_the_meta_device(loss):
     model, images = models.plain_cnn().to(META), torch.zeros(16, 3, 32, 32, device=META)
     targets = torch.full((16, 10), 0.1, device=META)
-    value, _, _ = train_step(model, LOSSES[loss], sgd(model), images, targets, META)
+    loss_fn = {**LOSSES, **SIGMOID_LOSSES}[loss]
+    value, _, _ = train_step(model, loss_fn, sgd(model), images, targets, META)
     assert value.device == META and value.dtype == torch.float32
 
 

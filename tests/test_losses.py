@@ -1,6 +1,8 @@
 """torch, torchvision, three public focal losses and cbloss are the oracles, in float64; where there
-is none, it is the paper's formula. Value and gradient are compared, over drawn batches."""
+is none, it is the paper's formula. Value and gradient are compared, over drawn batches. The losses
+with a sigmoid are in `test_sigmoid_losses.py`."""
 
+import doctest
 import io
 import math
 
@@ -17,8 +19,17 @@ from kornia.losses import focal_loss as kornia_focal_loss
 from torch_focalloss import MultiClassFocalLoss
 from torchvision.ops import sigmoid_focal_loss
 
-from imbalkit import weights
-from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss, WeightedCrossEntropy
+from imbalkit import losses, weights
+from imbalkit.losses import (
+    BalancedSoftmaxLoss,
+    FocalLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
+    WeightedCrossEntropy,
+    base,
+    sigmoid,
+    softmax,
+)
 
 CIFAR_COUNTS = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 LDAM_MARGINS = [0.1581, 0.1797, 0.2042, 0.2321, 0.2638, 0.2998, 0.3407, 0.3872, 0.4405, 0.5]
@@ -33,6 +44,8 @@ LOSSES = {
     "FocalLoss, by images": lambda w, n: FocalLoss(weight=w, divide_by="images"),
     "LogitAdjustedLoss": lambda w, n: LogitAdjustedLoss(n),
     "LogitAdjustedLoss, tau 2": lambda w, n: LogitAdjustedLoss(n, tau=2.0),
+    "LogitAdjustedLoss, weight": lambda w, n: LogitAdjustedLoss(n, weight=w),
+    "BalancedSoftmaxLoss": lambda w, n: BalancedSoftmaxLoss(n),
     "LDAMLoss": lambda w, n: LDAMLoss(n),
     "LDAMLoss, weight": lambda w, n: LDAMLoss(n, weight=w),
 }
@@ -259,10 +272,11 @@ def test_logit_adjustment_at_tau_one_is_the_balanced_softmax(batch):
         terms = n * z.exp()  # at most 15, so that the formula holds as it is written
         return -(terms[rows, y] / terms.sum(1)).log().mean()
 
-    assert_same(lambda z: LogitAdjustedLoss(counts)(z, y), balanced_softmax, z)
+    for loss in (LogitAdjustedLoss(counts), BalancedSoftmaxLoss(counts)):
+        assert_same(lambda z, loss=loss: loss(z, y), balanced_softmax, z)
 
 
-@given(batches(), st.floats(-3, 3))
+@given(batches(), st.floats(0, 3))
 @settings(deadline=None)
 def test_logit_adjustment_is_cross_entropy_of_adjusted_logits(batch, tau):
     z, y, _, counts = batch
@@ -544,8 +558,32 @@ def test_class_weights_may_be_lists_arrays_and_tensors(as_given):
             lambda: FocalLoss(divide_by="N"),
             "divide_by is 'N'; use one of weights, images.",
         ),
-        (lambda: FocalLoss(-1), "gamma is -1; it must be 0 or more."),
-        (lambda: FocalLoss(math.nan), "gamma is nan; it must be 0 or more."),
+        (lambda: FocalLoss(-1), "gamma is -1; it must be 0 or more and finite."),
+        (lambda: FocalLoss(math.nan), "gamma is nan; it must be 0 or more and finite."),
+        (lambda: FocalLoss(math.inf), "gamma is inf; it must be 0 or more and finite."),
+        *(
+            (lambda tau=tau: LogitAdjustedLoss(COUNTS, tau), f"tau is {tau}; it must be 0 or more")
+            for tau in (-0.5, math.nan, math.inf)
+        ),
+        *(
+            (lambda m=m: LDAMLoss(COUNTS, m), f"max_margin is {m}; it must be 0 or more and finite")
+            for m in (-0.5, math.nan, math.inf)
+        ),
+        *(
+            (lambda s=s: LDAMLoss(COUNTS, 0.5, s), f"scale is {s}; it must be above 0 and finite.")
+            for s in (0, -30.0, math.nan, math.inf)
+        ),
+        (
+            lambda: FocalLoss(reduction="average"),
+            "average is not a valid value for reduction; use one of mean, sum, none.",
+        ),
+        *(
+            (
+                lambda e=e: BalancedSoftmaxLoss(COUNTS, label_smoothing=e),
+                f"label_smoothing must be between 0.0 and 1.0. Got: {e}",
+            )
+            for e in (-0.1, 1.5, math.nan)
+        ),
         (
             lambda: WeightedCrossEntropy([[1.0, 2.0]]),
             r"weight has shape \(1, 2\); give one number per class. A single alpha",
@@ -592,13 +630,14 @@ def test_a_loss_that_cannot_be_made_says_why(make, message):
     [
         (
             torch.zeros(9, dtype=torch.int32),
-            r"targets are torch.int32 of shape \(9,\); class indices must be int64 of shape "
-            r"\(9,\): use .long\(\).",
+            "expected target dtype to be Long or Byte, but got Int; class indices are int64: use "
+            ".long().",
         ),
-        (torch.zeros(9), r"targets are torch.float32 of shape \(9,\); class indices must be int64"),
+        (torch.zeros(9), "expected target dtype to be Long or Byte, but got Float; class indices"),
         (
             torch.zeros(8, dtype=torch.int64),
-            r"targets are torch.int64 of shape \(8,\); class indices must be int64 of shape \(9,\)",
+            r"Expected input batch_size \(9\) to match target batch_size \(8\); class indices have "
+            r"shape \(9,\) here, and probabilities \(9, 3\).",
         ),
     ],
 )
@@ -609,13 +648,63 @@ def test_bad_class_indices_are_named(name, targets, message):
 
 
 @pytest.mark.parametrize("name", TAKES_SOFT)
-def test_bad_soft_targets_are_named(name):
+@pytest.mark.parametrize("targets", [torch.zeros(9, 4), torch.zeros(9, 1, dtype=torch.int64)])
+def test_targets_of_two_dimensions_that_are_no_probabilities_are_named(name, targets):
     z, _ = fixed_batch()
     message = (
-        r"soft targets have shape \(9, 4\) but the logits \(9, 3\); give one probability per image"
+        "0D or 1D target tensor expected, multi-target not supported: the targets have shape "
+        rf"\(9, {targets.shape[1]}\), but class indices have shape \(9,\) here, and probabilities "
+        r"\(9, 3\)."
     )
     with pytest.raises(ValueError, match=f"^{message}"):
-        LOSSES[name](WEIGHT, COUNTS)(z, torch.zeros(9, 4))
+        LOSSES[name](WEIGHT, COUNTS)(z, targets)
+
+
+Z, Y, MAPS = torch.zeros(9, 3), torch.zeros(9, dtype=torch.int64), torch.zeros(2, 3, 5)
+LABELS = torch.zeros(2, 5, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("options", "logits", "targets"),
+    [
+        ({}, Z, Y[:8]),
+        ({}, Z, Y + 3),
+        ({}, Z, Y - 1),
+        ({"label_smoothing": 0.1}, Z, Y + 3),
+        ({}, Z, Y[:, None]),
+        ({}, Z, torch.zeros(9, 4)),
+        ({"weight": torch.ones(4)}, Z, Y),
+        ({"weight": torch.ones(4)}, Z, torch.ones(9, 3)),
+        ({"ignore_index": 1}, Z, torch.ones(9, 3)),
+        ({"label_smoothing": 1.5}, Z, Y),
+        ({"reduction": "average"}, Z, Y),
+        ({}, MAPS, LABELS[:, :4]),
+        ({}, MAPS, LABELS[:, 0]),
+        ({}, MAPS, torch.zeros(2, 3, 4)),
+        ({}, MAPS, LABELS[:1]),
+        ({}, MAPS, LABELS + 7),
+    ],
+)
+def test_an_error_has_the_words_of_torchs_own(options, logits, targets):
+    with pytest.raises((ValueError, RuntimeError, IndexError)) as torchs:
+        torch.nn.CrossEntropyLoss(**options)(logits, targets)
+    words = str(torchs.value).removeprefix("cross_entropy: ").rstrip(".")
+    with pytest.raises((ValueError, IndexError)) as ours:
+        WeightedCrossEntropy(**options)(logits, targets)
+    assert str(ours.value).startswith(words)
+    assert isinstance(torchs.value, IndexError) == isinstance(ours.value, IndexError)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("shape", [(9, 1), (9,)])
+def test_one_logit_per_image_is_refused(name, shape):
+    """The softmax of one logit is 1 whatever it is: loss and gradient would be 0."""
+    loss = LOSSES[name]([1.0], [7])
+    message = rf"^{type(loss).__name__} takes logits \(N, C\) .*: .* use SigmoidFocalLoss.$"
+    for targets in (torch.zeros(9, dtype=torch.int64), torch.ones(shape)):
+        if targets.ndim == 1 or name in TAKES_SOFT:
+            with pytest.raises(ValueError, match=message):
+                loss(torch.zeros(shape), targets)
 
 
 def test_ldam_says_that_it_takes_no_probabilities():
@@ -625,17 +714,171 @@ def test_ldam_says_that_it_takes_no_probabilities():
         LDAMLoss(COUNTS)(z, F.one_hot(y, 3).float())
 
 
-@pytest.mark.parametrize(
-    ("loss", "what"),
-    [
-        (WeightedCrossEntropy(WEIGHT), "weight"),
-        (FocalLoss(weight=WEIGHT), "weight"),
-        (LogitAdjustedLoss(COUNTS), "counts"),
-        (LDAMLoss(COUNTS), "counts"),
-        (LDAMLoss([5, 4, 3, 2], weight=WEIGHT), "weight"),
-    ],
-)
-def test_a_model_with_another_number_of_outputs_is_named(loss, what):
-    message = f"^{what} has 3 entries but the model 4 outputs; give one per class."
+@pytest.mark.parametrize("loss", [LogitAdjustedLoss(COUNTS), LDAMLoss(COUNTS)])
+def test_counts_of_another_number_of_classes_are_named(loss):
+    message = "^counts has 3 entries but the model 4 outputs; give one per class."
     with pytest.raises(ValueError, match=message):
         loss(torch.randn(2, 4), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("loss", [FocalLoss(weight=WEIGHT), LDAMLoss([5, 4, 3, 2], weight=WEIGHT)])
+def test_weights_of_another_number_of_classes_are_named(loss):
+    with pytest.raises(ValueError, match=r"^weight tensor should .* all 4 classes .* shape: \[3\]"):
+        loss(torch.randn(2, 4), torch.tensor([0, 1]))
+
+
+# --- what torch's cross-entropy can do
+
+
+# name: a loss of class weights w, of C classes and of torch's options, in which nothing is added
+PLAIN = {
+    "WeightedCrossEntropy": lambda w, c, **o: WeightedCrossEntropy(w, **o),
+    "FocalLoss": lambda w, c, **o: FocalLoss(0, w, **o),
+    "LogitAdjustedLoss": lambda w, c, **o: LogitAdjustedLoss(range(1, c + 1), 0, w, **o),
+    "BalancedSoftmaxLoss": lambda w, c, **o: BalancedSoftmaxLoss([7] * c, w, **o),
+    "LDAMLoss": lambda w, c, **o: LDAMLoss(range(1, c + 1), 0, 1, w, **o),
+}
+options = st.fixed_dictionaries(
+    {
+        "reduction": st.sampled_from(["mean", "sum", "none"]),
+        "label_smoothing": st.sampled_from([0.0, 0.1, 1.0]) | st.floats(0, 1),
+    }
+)
+
+
+@st.composite
+def problems(draw):
+    """Logits (N, C, ...), class indices (N, ...), class weights or None, an index to ignore."""
+    n, c = draw(st.integers(1, 5)), draw(st.integers(2, 5))
+    more = draw(st.lists(st.integers(1, 3), max_size=2))
+    logits = draw(arrays(np.float32, (n, c, *more), elements=st.floats(-15, 15, width=32)))
+    ignored = draw(st.sampled_from([-100, -1, 0, 1, 255]))
+    indices = st.integers(0, c - 1) | st.just(ignored)
+    targets = draw(arrays(np.int64, (n, *more), elements=indices))
+    positive = arrays(np.float32, c, elements=st.floats(2**-6, 64, width=32))
+    weight = draw(st.none() | positive)
+    weight = None if weight is None else torch.from_numpy(weight)
+    return torch.from_numpy(logits).double(), torch.from_numpy(targets), weight, ignored
+
+
+def value_and_slope(loss, logits):
+    """A loss of any shape, and the gradient of a sum in which each of its entries acts."""
+    logits = logits.clone().requires_grad_()
+    value = loss(logits)
+    factors = torch.linspace(1, 2, value.numel(), dtype=value.dtype).view_as(value)
+    return value.detach(), torch.autograd.grad((factors * value).sum(), logits)[0]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@given(problem=problems(), options=options)
+@settings(deadline=None, max_examples=30)
+def test_a_loss_to_which_nothing_is_added_is_torchs_of_class_indices(name, problem, options):
+    z, y, w, ignored = problem
+    options = {**options, "ignore_index": ignored}
+    loss = PLAIN[name](w, z.shape[1], **options)
+    torchs = torch.nn.CrossEntropyLoss(None if w is None else w.double(), **options)
+    value, slope = value_and_slope(lambda z: loss(z, y), z)
+    expected, expected_slope = value_and_slope(lambda z: torchs(z, y), z)
+    if options["reduction"] == "mean" and (y == ignored).all():
+        assert expected.isnan() and value == 0 and not slope.any()
+    else:
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(slope, expected_slope, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if name != "LDAMLoss"])
+@given(problem=problems(), options=options)
+@settings(deadline=None, max_examples=30)
+def test_a_loss_to_which_nothing_is_added_is_torchs_of_probabilities(name, problem, options):
+    z, _, w, _ = problem
+    q = z.flip(0).softmax(1)
+    loss = PLAIN[name](w, z.shape[1], divide_by="images", **options)
+    torchs = torch.nn.CrossEntropyLoss(None if w is None else w.double(), **options)
+    torch.testing.assert_close(
+        value_and_slope(lambda z: loss(z, q), z),
+        value_and_slope(lambda z: torchs(z, q), z),
+        rtol=1e-6,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_options_of_torch_fit_together(name):
+    """An ignored image is one that is not there; a map of labels is a batch of its places."""
+    z, y = fixed_batch()
+    y[::4] = -100
+    loss = LOSSES[name](WEIGHT, COUNTS)
+    torch.testing.assert_close(loss(z, y), loss(z[y >= 0], y[y >= 0]))
+    maps, labels = z.view(3, 3, 3).movedim(2, 1), y.view(3, 3)
+    torch.testing.assert_close(loss(maps, labels), loss(z, y))
+    mean = loss(z, y)
+    loss.reduction = "none"
+    each = loss(z, y)
+    assert each.shape == (9,) and not each[::4].any() and each[1] > 0
+    torch.testing.assert_close(loss(maps, labels), each.view(3, 3))
+    loss.reduction = "sum"
+    torch.testing.assert_close(loss(z, y), each.sum())
+    divisor = (y >= 0).sum() if name not in BY_WEIGHTS else torch.tensor(WEIGHT)[y[y >= 0]].sum()
+    torch.testing.assert_close(loss(z, y) / divisor, mean)
+
+
+@pytest.mark.parametrize("name", TAKES_SOFT)
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+def test_a_smoothed_index_is_a_smoothed_row(name, smoothing):
+    z, y = fixed_batch()
+    smoothed, plain = (LOSSES[name](WEIGHT, COUNTS) for _ in range(2))
+    smoothed.label_smoothing = smoothing
+    smoothed.reduction = plain.reduction = "none"
+    q = F.one_hot(y, 3) * (1 - smoothing) + smoothing / 3
+    torch.testing.assert_close(smoothed(z, y), plain(z, q))
+    torch.testing.assert_close(smoothed(z, F.one_hot(y, 3)), plain(z, q))
+
+
+def test_the_margin_of_ldam_stays_the_true_classs_when_labels_are_smoothed():
+    z, y = torch.zeros(3, 3), torch.arange(3)
+    plain, smoothed, even = (
+        LDAMLoss(COUNTS, scale=1.0, label_smoothing=s, reduction="none")(z, y)
+        for s in (0.0, 0.3, 1.0)
+    )
+    torch.testing.assert_close(smoothed, 0.7 * plain + 0.3 * even)
+
+
+def test_class_indices_may_be_bytes_as_in_torch():
+    z, y = fixed_batch()
+    assert FocalLoss()(z, y.byte()) == FocalLoss()(z, y)
+
+
+# --- how they print, and their examples
+
+
+@pytest.mark.parametrize(
+    ("loss", "printed"),
+    [
+        (WeightedCrossEntropy(), "WeightedCrossEntropy()"),
+        (FocalLoss(), "FocalLoss(gamma=2.0)"),
+        (
+            FocalLoss(0.5, WEIGHT, "images", reduction="sum", ignore_index=255),
+            "FocalLoss(gamma=0.5, divide_by='images', reduction='sum', ignore_index=255, "
+            "weight=Tensor(3))",
+        ),
+        (LogitAdjustedLoss(COUNTS), "LogitAdjustedLoss(tau=1.0, adjustment=Tensor(3))"),
+        (
+            BalancedSoftmaxLoss(COUNTS, label_smoothing=0.1),
+            "BalancedSoftmaxLoss(label_smoothing=0.1, adjustment=Tensor(3))",
+        ),
+        (LDAMLoss(COUNTS), "LDAMLoss(max_margin=0.5, scale=30.0, margin=Tensor(3))"),
+    ],
+)
+def test_a_loss_prints_its_settings(loss, printed):
+    assert repr(loss) == printed
+
+
+@pytest.mark.parametrize("module", [losses, base, softmax, sigmoid, weights])
+def test_the_examples_are_true(module):
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("name", [*losses.__all__, *weights.__all__])
+def test_each_public_name_has_an_example(name):
+    of = getattr(losses, name, None) or getattr(weights, name)
+    assert ">>> " in of.__doc__ and "Raises:" in of.__doc__ and "esson 0" in of.__doc__

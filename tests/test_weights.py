@@ -1,6 +1,9 @@
 """scikit-learn and cbloss are the oracles, besides what every scheme has to keep."""
 
+import math
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from cbloss.loss import ClassBalancedLoss
@@ -169,6 +172,76 @@ def test_the_weight_of_a_missing_class_is_the_chosen_one(scheme, missing, counts
 @each_scheme
 def test_missing_changes_nothing_where_no_class_is_missing(scheme):
     assert torch.equal(scheme(COUNTS, missing=7.0), scheme(COUNTS))
+
+
+# --- weights of positives
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6), st.integers(1, 10**6))
+@settings(deadline=None)
+def test_pos_weight_is_negatives_by_positives_up_to_the_cap(positives, negatives):
+    total = max(positives) + negatives
+    ratios = [(total - n) / n for n in positives]
+    w = weights.pos_weight(positives, total, cap=math.inf)
+    assert w.dtype == torch.float32 and w.tolist() == pytest.approx(ratios, rel=1e-6)
+    capped = weights.pos_weight(positives, total, cap=7.5)
+    assert capped.tolist() == pytest.approx([min(r, 7.5) for r in ratios], rel=1e-6)
+    assert torch.equal(weights.pos_weight(positives, total), w.clamp_max(100))
+
+
+@pytest.mark.parametrize("as_given", [list, np.array, torch.tensor, torch.FloatTensor])
+def test_positives_may_be_sums_of_targets(as_given):
+    assert weights.pos_weight(as_given([10, 25]), 100).tolist() == [9, 3]
+    targets = torch.zeros(100, 2)
+    targets[:10, 0] = targets[:25, 1] = 1
+    assert weights.pos_weight(targets.sum(0), len(targets)).tolist() == [9, 3]
+    assert weights.pos_weight(targets[:, 0].sum(), 100).tolist() == [9]
+
+
+def test_a_label_without_a_positive_gets_the_cap():
+    assert weights.pos_weight([0, 10], 100, cap=50).tolist() == [50, 9]
+    with pytest.raises(ValueError, match=r"^label 0 has no positive image, so its weight"):
+        weights.pos_weight([0, 10], 100, cap=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("positives", "options", "message"),
+    [
+        ([10, 101], {}, "label 1 has 101 positives of 100 images in all; there must be negatives"),
+        ([100, 1], {}, "label 0 has 100 positives of 100 images in all; there must be negatives"),
+        ([0.5], {}, "counts must be one whole number per class, got float64"),
+        ([math.nan], {}, "counts must be one whole number per class, got float64"),
+        ([-1, 1], {}, "counts must be 0 or more"),
+        ([1], {"cap": 0}, "cap is 0; it must be above 0."),
+        ([1], {"cap": math.nan}, "cap is nan; it must be above 0."),
+    ],
+)
+def test_bad_positives_are_named(positives, options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        weights.pos_weight(positives, 100, **options)
+
+
+# --- counts that carry their class numbers
+
+
+def test_counts_of_pandas_are_taken_in_the_order_of_their_classes():
+    labels = pd.Series([2] * 30 + [0] * 5 + [1] * 1)
+    by_frequency = labels.value_counts()
+    assert by_frequency.tolist() == [30, 5, 1]
+    for counts in (by_frequency, by_frequency.sort_index(), pd.Series([5, 1, 30])):
+        assert check_counts(counts).tolist() == [5, 1, 30]
+        assert torch.equal(weights.balanced(counts), weights.balanced([5, 1, 30]))
+    positives = weights.pos_weight(by_frequency, 60)
+    assert torch.equal(positives, weights.pos_weight([5, 1, 30], 60))
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog", "cat"], [1, 2, 2], [0, 3, 3], [0.5, 1, 1]])
+def test_counts_of_other_names_are_refused(labels):
+    counts = pd.Series(labels).value_counts()
+    with pytest.raises(
+        ValueError, match=r"^counts has the index \[.*\], not the class numbers 0 to"
+    ):
+        weights.balanced(counts)
 
 
 # --- counts

@@ -1,5 +1,3 @@
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -7,10 +5,18 @@ import torch
 from imbalkit.data import ImageSet
 
 # Many tests compare numbers bit for bit, so they compute on the CPU on every machine. GitHub's Macs
-# also name a GPU that cannot hold anything (actions/runner-images#9918). A process that a test
-# starts sees no CUDA GPU either; torch has no variable that hides Apple's.
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# also name a GPU that cannot hold anything (actions/runner-images#9918).
+torch.cuda.is_available = lambda: False
 torch.backends.mps.is_available = lambda: False
+
+
+@pytest.fixture(autouse=True)
+def _processes_see_no_gpu(monkeypatch):
+    """A process that a test starts sees no CUDA GPU; torch has no variable that hides Apple's.
+
+    The notebooks that run in the same session do see one.
+    """
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -238,19 +239,34 @@ COMMANDS = [  # script, arguments, exit code, words
 ]
 
 
+IN_ONE_PROCESS = f"""
+import runpy, sys
+for name, arguments in {[(name, arguments) for name, arguments, *_ in COMMANDS]}:
+    script = {str(ROOT / "data_scripts")!r} + "/" + name + ".py"
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        print("exit code", end.code, file=sys.stdout)
+        print("exit code", end.code, file=sys.stderr)
+"""
+
+
 def test_as_commands():
-    processes = [  # side by side, since importing torch is what takes the time
-        subprocess.Popen(
-            [sys.executable, ROOT / "data_scripts" / f"{name}.py", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
-        for name, arguments, _, _ in COMMANDS
-    ]
-    outputs = [process.communicate() for process in processes]
-    for process, (out, err), (_, _, code, words) in zip(processes, outputs, COMMANDS, strict=True):
-        assert process.returncode == code
+    """As they are typed, but one after the other in a process that imports torch once."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ONE_PROCESS],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=110,
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    outs, errs = (
+        re.split("^exit", text, flags=re.MULTILINE)[:-1] for text in (done.stdout, done.stderr)
+    )
+    assert len(outs) == len(errs) == len(COMMANDS), (done.stdout, done.stderr)
+    codes = re.findall(r"^exit code (\d)$", done.stdout, re.MULTILINE)
+    assert [int(code) for code in codes] == [code for *_, code, _ in COMMANDS]
+    for out, err, (_, _, code, words) in zip(outs, errs, COMMANDS, strict=True):
         assert words in (err if code else out)
-        assert "Traceback" not in err

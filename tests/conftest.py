@@ -1,13 +1,23 @@
 import numpy as np
 import pytest
-import torch
 
-from imbalkit.data import ImageSet
+# torch is imported where it is needed: pytest-xdist's first process reads this file too, runs no
+# test, and starts the others only then.
 
-# Many tests compare numbers bit for bit, so they compute on the CPU on every machine. GitHub's Macs
-# also name a GPU that cannot hold anything (actions/runner-images#9918).
-torch.cuda.is_available = lambda: False
-torch.backends.mps.is_available = lambda: False
+
+def pytest_collectstart():
+    """Before the first test is imported: hide the GPUs.
+
+    Many tests compare numbers bit for bit, so they compute on the CPU on every machine. GitHub's
+    Macs also name a GPU that cannot hold anything (actions/runner-images#9918).
+    """
+    import torch
+
+    torch.cuda.is_available = torch.backends.mps.is_available = no_gpu
+
+
+def no_gpu():
+    return False
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +31,18 @@ def _processes_see_no_gpu(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _seeded():
+    import torch
+
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def tiny_set():
     """60 images of 3 classes (30, 20, 10) that a network can tell apart by their brightness."""
+    import torch
+
+    from imbalkit.data import ImageSet
+
     labels = torch.tensor([0] * 30 + [1] * 20 + [2] * 10)
     noise = np.random.default_rng(0).integers(0, 60, (60, 32, 32, 3))
     images = torch.from_numpy((noise + 90 * labels.numpy()[:, None, None, None]).astype(np.uint8))

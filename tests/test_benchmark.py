@@ -13,7 +13,7 @@ MODELS = {"plain CNN", "small BatchNorm net", "ResNet-32"}
 WAYS = {"bare step", "fit", "usual loop"}
 
 
-@pytest.mark.notebooks  # trains, though in no notebook
+@pytest.mark.notebooks(minutes=3)  # trains, though in no notebook
 @pytest.mark.timeout(1200)
 def test_diagnose_finds_the_faults_of_the_held_out_part():
     command = [sys.executable, "-m", "benchmarks.faults", "--part", "fifth"]

@@ -181,6 +181,7 @@ def faults(seen: Seen) -> dict[str, object]:
     return {name: value for name, value in found.items() if value}
 
 
+@pytest.mark.notebooks(minutes=5)
 def test_lesson_01_runs_as_a_learner_runs_it(tmp_path):
     """With its exercises solved: `make test` then executes it nowhere else."""
     lesson = solved_lesson(tmp_path / "course")

@@ -22,7 +22,7 @@ from helpers import BROWSER, BROWSER_FLAGS
 
 # In one process: the others do not wait for the site.
 pytestmark = [
-    pytest.mark.notebooks,
+    pytest.mark.notebooks(minutes=4),
     pytest.mark.timeout(1800),
     pytest.mark.xdist_group("site"),
 ]

@@ -1,6 +1,7 @@
 """The lessons' times for each kind of processor, and the limit of a cell's time."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -248,6 +249,35 @@ def test_a_notebook_stays_in_one_process_and_has_no_limit_but_nbvals(session):
             workers.setdefault(line.split("PASSED ")[1].partition("::")[0], set()).add(line[:5])
     assert set(workers) == {"short.ipynb", "long.ipynb", "new.ipynb"}
     assert all(len(names) == 1 for names in workers.values())
+
+
+NOTED = """#!/bin/sh
+echo "$@" >> commands.txt
+if [ "$1" = tools/timings.py ]; then echo 321; fi
+"""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.skipif(sys.platform == "win32", reason="a script cannot stand for Python there")
+@pytest.mark.parametrize("options, limit", [([], 321), (["CELL_TIMEOUT=900"], 900)])
+def test_make_test_gives_the_measured_limit_or_the_one_that_is_named(tmp_path, options, limit):
+    """With a Python that only notes what it is asked for."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text(NOTED)
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("learn", "site", "test"):
+        (tmp_path / ".venv" / f"{name}.stamp").touch()
+    command = ["make", "test", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    commands = (tmp_path / "commands.txt").read_text().splitlines()
+    assert [line.startswith("-m ruff check") for line in commands[:2]] == [True, False]
+    *_, quick, session = [line for line in commands if line.startswith("-m pytest")]
+    assert "-m not notebooks" in quick
+    assert f"--nbval-cell-timeout={limit} " in session and session.endswith(" tests build/tested")
+    assert ("tools/timings.py" in commands) == (not options)
 
 
 # --- the commands, as they are typed

@@ -1,8 +1,9 @@
 # The commands of the course. They need Python 3.11 to 3.14, pip and make (3.81 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
-# Three times the slowest training cell, which takes about 100 seconds with one thread.
-CELL_TIMEOUT := 300
+# Seconds that a cell of a lesson may take in the tests. By default they follow from how fast this
+# machine trains (tools/timings.py).
+CELL_TIMEOUT ?=
 # Tests run in so many processes, with one thread each: small networks are trained faster side by
 # side than one after the other with all threads.
 WORKERS ?= 2
@@ -40,13 +41,13 @@ check: ## what this computer lacks for the lessons; exit code 1 if they cannot r
 	$$python tools/check_setup.py
 
 # The notebooks are tested as they are committed, with a cell behind each blank of an exercise that
-# asserts its solution.
-test: lint ## all tests: ruff, the quick tests, those that train, then every notebook (nbval)
-	$(PYTEST) -m "not notebooks"
-	@$(GET_DATA); $(PYTEST) --dist loadgroup -m notebooks
+# asserts its solution. They run beside the other slow tests, so that no process waits for another.
+test: lint ## all tests: ruff, the quick tests, then those that train and every notebook (nbval)
+	$(PYTEST) --dist worksteal -m "not notebooks"
 	$(BIN)/python tools/solutions.py --test --output build/tested
-	@$(GET_DATA); $(PYTEST) --dist loadscope --no-loadscope-reorder --timeout=0 --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout=$(CELL_TIMEOUT) $(RUN_IN_BROWSER) build/tested
+	@$(GET_DATA); limit=$(or $(CELL_TIMEOUT),$$(OMP_NUM_THREADS=1 $(BIN)/python tools/timings.py)) && \
+	$(PYTEST) --dist loadgroup --no-loadscope-reorder -m notebooks --nbval-lax --nbval-current-env \
+		--nbval-cell-timeout=$$limit $(RUN_IN_BROWSER) tests build/tested
 
 notebooks: .venv/learn.stamp ## execute the lessons in place, note their timings in the README
 	$(BIN)/python tools/run_notebooks.py --in-place --timings notebooks/timings.json $(NOTEBOOKS)

@@ -1,16 +1,32 @@
 import json
 from pathlib import Path
 
+import pytest
+
 TIMINGS = Path(__file__).parent / "notebooks" / "timings.json"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Mark the notebook cells that nbval collects, so that `-m "not notebooks"` leaves them out.
+    """Let notebooks run beside the other slow tests, those that take longest first.
 
-    The notebook that takes longest comes first: none then goes on alone when all others are done.
+    No process then goes on alone when the others are done. The cells of a notebook stay together,
+    and are left out by `-m "not notebooks"`. nbval limits their time, so pytest-timeout must not.
     """
     timings = json.loads(TIMINGS.read_text(encoding="utf-8"))
-    items.sort(key=lambda item: -timings.get(item.path.name, {"seconds": 0})["seconds"])
     for item in items:
         if item.path.suffix == ".ipynb":
-            item.add_marker("notebooks")
+            item.add_marker(pytest.mark.notebooks(minutes=minutes_of(timings, item.path.name)))
+            item.add_marker(pytest.mark.timeout(0))
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    items.sort(key=stated_minutes, reverse=True)
+
+
+def minutes_of(timings, notebook):
+    """The minutes of a notebook on the slowest kind of processor that was measured."""
+    return max((e["seconds"] / 60 for e in timings.get(notebook, {}).values()), default=0)
+
+
+def stated_minutes(item):
+    marker = item.get_closest_marker("notebooks")
+    return marker.kwargs.get("minutes", 0) if marker else 0

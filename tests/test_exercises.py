@@ -28,7 +28,7 @@ from imbalkit.course.exercises.base import (
     numbers,
     share,
 )
-from tools.solutions import CHECK, find_exercises
+from solutions import CHECK, find_exercises
 
 NOTEBOOKS = lessons_with_exercises()
 

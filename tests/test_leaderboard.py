@@ -234,7 +234,7 @@ def test_each_method_trains_and_every_setting_acts(method, small_lab, on_small_l
     assert without_clocks({0: again}) == without_clocks({0: made})
 
 
-@pytest.mark.notebooks
+@pytest.mark.notebooks(minutes=1)
 @pytest.mark.timeout(600)
 def test_a_cluster_that_loses_a_worker_gives_the_same(tmp_path, offline):
     distributed = pytest.importorskip("distributed")

@@ -65,7 +65,7 @@ def printed(notebook):
     return "\n".join(texts)
 
 
-@pytest.mark.notebooks
+@pytest.mark.notebooks(minutes=1)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("classes, largest, smallest", [(3, 80, 2), (60, 40, 2), (2, 30, 1)])
 def test_the_lesson_runs_on_any_folder(tmp_path, monkeypatch, classes, largest, smallest):

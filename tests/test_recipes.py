@@ -1,15 +1,17 @@
 """The recipes: each cell as it is copied, run alone where imbalkit cannot be imported.
 
-A cell is executed in a fresh process, in the folder of the notebooks, with a seed. Its numbers are
-then compared with what the package gives for the same data, model and seed.
+A cell is executed in a process of its own, in the folder of the notebooks, with a seed. Its numbers
+are then compared with what the package gives for the same data, model and seed.
 """
 
+import json
 import math
 import os
 import re
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -57,6 +59,65 @@ torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 torch.manual_seed(5)
 """
+# Importing torch takes longer than most recipes. One process imports it, and nothing that a recipe
+# could use but forget to import, and splits off a fresh one for each recipe. It reads [code, file
+# for what is written to stderr] and answers with the exit code.
+SERVER = """
+import json as _json, os as _os, traceback as _traceback, types as _types
+for _line in sys.stdin:
+    _code, _errors = _json.loads(_line)
+    _child = _os.fork()
+    if _child == 0:
+        _os.dup2(_os.open(_errors, _os.O_WRONLY | _os.O_CREAT), 2)
+        _os.dup2(_os.open(_os.devnull, _os.O_WRONLY), 1)
+        main = sys.modules["__main__"] = _types.ModuleType("__main__")
+        main.torch = torch
+        try:
+            exec(compile(_code, "recipe", "exec"), main.__dict__)
+            sys.stdout.flush()
+            _os._exit(0)
+        except BaseException:
+            _traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            _os._exit(1)
+    print(_os.waitstatus_to_exitcode(_os.waitpid(_child, 0)[1]), flush=True)
+"""
+
+
+@cache
+def server():
+    """The process that has imported torch, started when the first recipe is run."""
+    command, pipe = [sys.executable, "-c", BEFORE + SERVER], subprocess.PIPE
+    return subprocess.Popen(command, cwd=NOTEBOOKS, stdin=pipe, stdout=pipe, text=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_server():
+    yield
+    if server.cache_info().currsize:
+        with server() as process:
+            process.kill()
+        server.cache_clear()
+
+
+def folder():
+    """The folder of this test."""
+    return Path(os.environ["RECIPE_FOLDER"])
+
+
+def execute(code, folder):
+    """The exit code of a process that ran the code, and what it wrote to stderr."""
+    if not hasattr(os, "fork"):  # Windows
+        command = [sys.executable, "-c", BEFORE + code]
+        done = subprocess.run(command, cwd=NOTEBOOKS, capture_output=True, text=True, timeout=100)
+        return done.returncode, done.stderr
+    errors = folder / "errors.txt"
+    errors.unlink(missing_ok=True)
+    server().stdin.write(json.dumps([code, str(errors)]) + "\n")
+    server().stdin.flush()
+    answer = server().stdout.readline()
+    return int(answer), errors.read_text(encoding="utf-8")
 
 
 def read_recipes():
@@ -81,14 +142,12 @@ def run(name, result, before="", after="", edit=("", "")):
     """
     source = ALL[name][0]
     assert edit[0] in source
-    path = Path(os.environ["RECIPE_FOLDER"]) / "result.pt"
+    path = folder() / "result.pt"
     source = source.replace(*edit)
-    code = f"{BEFORE}\n{before}\n{source}\n{after}\ntorch.save({result}, {str(path)!r})"
-    process = subprocess.run(
-        [sys.executable, "-c", code], cwd=NOTEBOOKS, capture_output=True, text=True, timeout=100
-    )
-    assert process.returncode == 0, process.stderr
-    assert not process.stderr
+    code = f"{before}\n{source}\n{after}\ntorch.save({result}, {str(path)!r})"
+    status, errors = execute(code, folder())
+    assert status == 0, errors
+    assert not errors
     return torch.load(path, weights_only=False)
 
 
@@ -196,6 +255,17 @@ def test_a_lesson_leads_to_its_recipes(path):
 def test_the_recipes_are_run_without_the_package():
     with pytest.raises(AssertionError, match="imbalkit"):
         run("Class weights", "0", before="import imbalkit.weights")
+
+
+def test_a_recipe_finds_nothing_that_another_one_left():
+    code = "import sys; assert '{0}' not in sys.modules; import {0}"
+    for _ in range(2):
+        assert execute(code.format("sklearn"), folder()) == (0, "")
+    left = "x = 1; import torch; torch.manual_seed(1); print('out')"
+    assert execute(left, folder()) == (0, "")
+    assert execute("assert 'x' not in dir() and torch.initial_seed() == 5", folder()) == (0, "")
+    status, errors = execute("import os; print(os.name); 1 / 0", folder())
+    assert status == 1 and "ZeroDivisionError" in errors
 
 
 # --- each compared with the package

@@ -22,7 +22,7 @@ from helpers import BROWSER, BROWSER_FLAGS
 
 # In one process: the others do not wait for the site.
 pytestmark = [
-    pytest.mark.notebooks,
+    pytest.mark.notebooks(minutes=4),
     pytest.mark.timeout(1800),
     pytest.mark.xdist_group("site"),
 ]
@@ -417,7 +417,10 @@ def test_papers_of_the_lessons_are_among_the_references(site):
 def test_times_and_versions_are_those_of_the_project(site):
     page = soup(site, "docs/measured.html").get_text(" ")
     timings = json.loads((ROOT / "notebooks/timings.json").read_text(encoding="utf-8"))
-    assert f"{sum(t['seconds'] for t in timings.values()) / 60:.1f}" in page
+    for kind in ("bfloat16", "float32"):
+        minutes = [kinds[kind]["seconds"] / 60 for kinds in timings.values() if kind in kinds]
+        if len(minutes) == len(timings):
+            assert f"{sum(minutes):.1f}" in page
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert re.search(r"^torch==(.*)$", pins, flags=re.MULTILINE).group(1) in page
 

@@ -1,13 +1,11 @@
 """The tool that writes solved copies of the lessons."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from tools import solutions
+import solutions
 
 ROOT = Path(__file__).parents[1]
 IMPORT = "from imbalkit.course.exercises import lesson03 as ex"
@@ -62,8 +60,7 @@ def test_a_tested_copy_keeps_the_blank_and_asserts_the_solution():
 
 
 def test_the_command_writes_every_notebook_and_what_they_read(tmp_path):
-    command = [sys.executable, "tools/solutions.py", "--output", str(tmp_path / "solved")]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=60, capture_output=True)
+    assert solutions.main(["--output", str(tmp_path / "solved")]) == 0
     wanted = {path.name for path in (ROOT / "notebooks").iterdir() if path.is_file()}
     assert {path.name for path in (tmp_path / "solved").iterdir() if path.is_file()} == wanted
     name = "03_weighted_cross_entropy.ipynb"

@@ -5,6 +5,7 @@ python tools/run_notebooks.py --in-place --timings notebooks/timings.json [NOTEB
 python tools/run_notebooks.py --output build/seed1 --seed 1   do the claims hold for another seed?
 python tools/run_notebooks.py --seeds notebooks/seeds.json    for seeds 0, 1, 2; and keep the tables
 
+The limit of a cell's time follows how fast this machine trains; --cell-timeout sets another one.
 A notebook whose cell fails is not saved: the run stops, names the cell and exits with 1.
 """
 
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell
@@ -23,6 +25,14 @@ from nbformat.v4 import new_code_cell
 from imbalkit.course.profiles import current_profile
 from imbalkit.device import describe, pick_device
 from imbalkit.files import atomic_path
+from timings import (
+    code_hash,
+    images_per_second,
+    kind_of,
+    limit_here,
+    read_timings,
+    with_entry,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -105,14 +115,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def read_timings(path: Path) -> dict[str, dict]:
+def read_results(path: Path) -> dict[str, dict]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def run(
-    path: Path, destination: Path, cell_timeout: int, timings: Path | None, seed: int = 0
-) -> None:
-    """Execute one notebook, save it, and note its timings."""
+def run(path: Path, destination: Path, cell_timeout: int, seed: int = 0) -> dict[int, float]:
+    """Execute one notebook and save it; return the seconds of its cells."""
     print(path.name, end=" ", flush=True)
     notebook, seconds = execute(path, cell_timeout, seed)
     normalise(notebook)
@@ -120,16 +128,23 @@ def run(
     total, slowest = sum(seconds.values()), max(seconds, key=seconds.get, default=None)
     print(f"{total / 60:.1f} min", end="")
     print(f", slowest cell [{slowest}] {seconds[slowest]:.0f} s" if slowest else "", flush=True)
-    if timings:
-        device = pick_device()
-        entry = {
-            "seconds": round(total, 1),
-            "slowest_cell_seconds": round(max(seconds.values(), default=0), 1),
-            "device": describe(device),
-            "profile": current_profile(device).name,
-        }
-        merged = dict(sorted((read_timings(timings) | {path.name: entry}).items()))
-        write_text(timings, json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+    return seconds
+
+
+def note_times(path: Path, seconds: dict[int, float], speed: float, timings: Path) -> None:
+    """Write what a notebook took on this kind of processor, which trains at that speed."""
+    device = pick_device()
+    entry = {
+        "seconds": round(sum(seconds.values()), 1),
+        "slowest_cell_seconds": round(max(seconds.values(), default=0), 1),
+        "images_per_second": round(speed),
+        "device": describe(device),
+        "profile": current_profile(device).name,
+        "torch": torch.__version__.split("+")[0],
+        "code": code_hash(path),
+    }
+    merged = with_entry(read_timings(timings), path.name, kind_of(device), entry)
+    write_text(timings, json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
 
 
 def compares(path: Path) -> bool:
@@ -145,7 +160,7 @@ def repeat(path: Path, results: Path, cell_timeout: int, seeds: list[int]) -> No
         notebook, seconds = execute(path, cell_timeout, seed, READ_COMPARISON)
         found = json.loads(notebook.cells[-1].outputs[0].text)
         print(f"{sum(seconds.values()) / 60:.1f} min, all claims hold", flush=True)
-        measured = read_timings(results)
+        measured = read_results(results)
         entry = measured.get(path.name, {})
         if entry.get("data") != found["data"]:
             entry = {"data": found["data"], "seeds": {}}  # do not mix two sources
@@ -154,7 +169,7 @@ def repeat(path: Path, results: Path, cell_timeout: int, seeds: list[int]) -> No
         write_text(results, json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -165,19 +180,23 @@ def main() -> int:
     action.add_argument("--seeds", type=Path, metavar="FILE", help="tables of three seeds")
     parser.add_argument("--timings", type=Path, metavar="FILE", help="note the timings here")
     parser.add_argument("--seed", type=int, default=0, help="with --output: seed torch with this")
-    parser.add_argument("--cell-timeout", type=int, default=600, metavar="SECONDS")
-    args = parser.parse_args()
+    parser.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="for each cell")
+    args = parser.parse_args(arguments)
     if args.seed and not args.output:
         parser.error("--seed needs --output: the lessons themselves keep seed 0")
     paths = args.notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
+    speed = images_per_second()
+    cell_timeout = args.cell_timeout or limit_here(speed)
     try:
         for path in paths:
             if args.seeds:
                 if compares(path):
-                    repeat(path, args.seeds, args.cell_timeout, SEEDS)
+                    repeat(path, args.seeds, cell_timeout, SEEDS)
                 continue
             destination = args.output / path.name if args.output else path
-            run(path, destination, args.cell_timeout, args.timings, args.seed)
+            seconds = run(path, destination, cell_timeout, args.seed)
+            if args.timings:
+                note_times(path, seconds, speed, args.timings)
     except LessonFailed as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1

@@ -71,13 +71,13 @@ def solved_source(exercise: Exercise, last_line: str) -> str:
     return code + gap + last_line + (f"\n\n{next_code}" if next_code else "")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--test", action="store_true", help="blanks and solutions, for nbval")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     made_here = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
     shutil.copytree(NOTEBOOKS, args.output, ignore=made_here, dirs_exist_ok=True)
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):

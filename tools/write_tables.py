@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,7 @@ from PIL import Image
 from imbalkit import plots
 from imbalkit.course.comparisons import fast_recipes, leaderboard, mean_and_spread
 from imbalkit.files import atomic_path
+from timings import read_timings
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -30,6 +32,14 @@ BOARD, FAST = NOTEBOOKS / "leaderboard.json", NOTEBOOKS / "fast.json"
 PAPER = ROOT / "benchmarks" / "results" / "ldam_drw.json"
 READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
 EXERCISE = re.compile(r"^\*\*\d\. [^*]*\((\d+) minutes\)", re.MULTILINE)
+# Kinds of processors whose minutes the tables show, most laptops' kind first.
+KINDS = ("float32", "bfloat16")
+NOT_MEASURED = "–"
+EXPLANATION = (
+    "A processor that cannot compute in bfloat16 itself, as in most laptops, trains in float32; "
+    "`make check` names the kind of yours beside `torch`. A dash is not yet measured, and the "
+    "slowest cell is that of the slower kind. Measured on: {where}."
+)
 # The columns of the leaderboard that fit a page.
 COLUMNS = [
     "balanced accuracy", "recall, 3 most frequent", "recall, 3 rarest", "many", "medium",
@@ -37,47 +47,60 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def read_timings() -> dict[str, dict]:
-    path = NOTEBOOKS / "timings.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def markdown_table(heads: list[str], rows: list[list[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def in_minutes(entry: dict | None) -> str:
+    return f"{entry['seconds'] / 60:.1f}" if entry else NOT_MEASURED
+
+
+def all_minutes(timings: dict, names: list[str], kind: str) -> str:
+    """The minutes of all notebooks. Those of some of them alone would mislead."""
+    if any(kind not in timings.get(name, {}) for name in names):
+        return NOT_MEASURED
+    return in_minutes({"seconds": sum(timings[name][kind]["seconds"] for name in names)})
+
+
 def lessons_table() -> str:
-    """The lessons with their measured minutes."""
-    timings, rows, measured = read_timings(), [], []
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+    """The lessons with their measured minutes on each kind of processor, and what a kind is."""
+    timings, rows, devices = read_timings(NOTEBOOKS / "timings.json"), [], set()
+    paths = sorted(NOTEBOOKS.glob("*.ipynb"))
+    for path in paths:
         first_line = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
-        row = [f"[{first_line.lstrip('# ')}](notebooks/{path.name})", "not measured", "", ""]
-        if path.name in timings:
-            t = timings[path.name]
-            measured.append(t["seconds"] / 60)
-            slowest, where = f"{t['slowest_cell_seconds']:.0f} s", f"{t['profile']}: {t['device']}"
-            row[1:] = [f"{measured[-1]:.1f}", slowest, where]
-        rows.append(row)
-    if measured:
-        rows.append(["all", f"{sum(measured):.1f}", "", ""])
-    return markdown_table(["lesson", "minutes", "slowest cell", "measured on"], rows)
+        kinds = timings.get(path.name, {})
+        entries = [kinds[kind] for kind in KINDS if kind in kinds]
+        devices |= {f"{entry['device']} (profile {entry['profile']})" for entry in entries}
+        slowest = max((entry["slowest_cell_seconds"] for entry in entries), default=None)
+        rows.append([
+            f"[{first_line.lstrip('# ')}](notebooks/{path.name})",
+            *(in_minutes(kinds.get(kind)) for kind in KINDS),
+            NOT_MEASURED if slowest is None else f"{slowest:.0f} s",
+        ])  # fmt: skip
+    names = [path.name for path in paths]
+    rows.append(["all", *(all_minutes(timings, names, kind) for kind in KINDS), ""])
+    heads = ["lesson", *(f"minutes, {kind} processor" for kind in KINDS), "slowest cell"]
+    where = "; ".join(sorted(devices)) or "nothing yet"
+    explanation = textwrap.fill(EXPLANATION.format(where=where), 100)
+    return f"{markdown_table(heads, rows)}\n\n{explanation}"
 
 
 def teaching_table() -> str:
     """The lessons' minutes for a teacher: measured to run, and as the lessons state them."""
-    timings, rows = read_timings(), []
+    timings, rows = read_timings(NOTEBOOKS / "timings.json"), []
     for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         cells = nbformat.read(path, as_version=4).cells
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         title = text.splitlines()[0].lstrip("# ")
-        to_run = f"{timings[path.name]['seconds'] / 60:.1f}" if path.name in timings else "-"
+        to_run = [in_minutes(timings.get(path.name, {}).get(kind)) for kind in KINDS]
         to_read = READING.search(text)
         exercises = [int(minutes) for minutes in EXERCISE.findall(text)]
-        row = [f"[{title}](../notebooks/{path.name})", to_run, to_read[1] if to_read else "-"]
+        row = [f"[{title}](../notebooks/{path.name})", *to_run, to_read[1] if to_read else "-"]
         row.append(f"{sum(exercises)} ({len(exercises)} exercises)" if exercises else "none")
         rows.append(row)
-    heads = ["lesson", "to run (measured)", "to read and try (estimate)", "exercises (estimate)"]
+    to_run = [f"to run, {kind} processor (measured)" for kind in KINDS]
+    heads = ["lesson", *to_run, "to read and try (estimate)", "exercises (estimate)"]
     return markdown_table(heads, rows)
 
 
@@ -161,12 +184,12 @@ def with_table(text: str, name: str, table: str) -> str:
     return f"{before}{start}\n{table}\n{end}{after}"
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="write nothing")
-    check = parser.parse_args().check
+    check = parser.parse_args(arguments).check
     out_of_date = []
     for figure, (source, draw) in FIGURES.items():
         if is_current(figure, source):

@@ -29,8 +29,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.paper import ldam_net
 from benchmarks.gelu_net import gelu_net
+from benchmarks.paper import ldam_net
 from imbalkit import fast, metrics
 from imbalkit.augmentation import ColorJitter, PerClass, RandomAffine
 from imbalkit.data import Batches, ImageSet, channel_statistics, find_data, make_long_tail

@@ -1,7 +1,7 @@
 """The network with which the leaderboard and the tricks of the fast recipe were measured.
 
 `imbalkit.models.small_net` was this one before it was made faster for processors: it had GELU in
-place of ReLU and twice the channels in its stem. With it, each recorded figure can be measured again.
+place of ReLU and twice the channels in its stem. So each recorded figure can be measured again.
 """
 
 from torch import nn

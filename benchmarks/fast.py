@@ -10,7 +10,7 @@ notebooks/fast.json, from which lesson 11 and the README draw.
 A recipe trains on all 12,406 images with a schedule that was fixed beforehand, and looks at the
 test images once, at the end. Before and after it, in the same process, steps of LDAM-DRW's recipe
 (ResNet-32, 200 epochs) are timed, so that the two times can be compared. README.md says on which
-images the settings were found. "tricks" builds the recipe up from `small_net`, one trick at a time.
+images the settings were found. "tricks" builds the recipe up from `gelu_net`, one trick at a time.
 """
 
 import argparse
@@ -29,8 +29,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.gelu_net import gelu_net
 from benchmarks.paper import ldam_net
-from imbalkit import fast, metrics, models
+from imbalkit import fast, metrics
 from imbalkit.augmentation import ColorJitter, PerClass, RandomAffine
 from imbalkit.course.embedded import find_data
 from imbalkit.data import Batches, ImageSet, channel_statistics, make_long_tail
@@ -77,7 +78,7 @@ RECIPES = {
 
 
 RUNGS = [
-    "small_net",
+    "gelu_net",
     "balanced softmax",
     "whitened first layer",
     "Muon",
@@ -143,10 +144,10 @@ def tricks(rung: str, seed: int) -> dict:
 
 
 def rung_net(images: ImageSet, with_tricks: set[str]) -> nn.Module:
-    """The network between `small_net` and `fast_net` that has these tricks."""
+    """The network between `gelu_net` and `fast_net` that has these tricks."""
     width, classes = 32, len(images.classes)
     if "whitened first layer" not in with_tricks:
-        return models.small_net(classes, width)
+        return gelu_net(classes, width)
     model = fast.fast_net(images, width)
     features = model.features
     for i, layer in enumerate(features):

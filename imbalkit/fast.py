@@ -31,8 +31,8 @@ def fast_net(train: ImageSet, width: int = 32) -> Classifier:
     width: channels of the first block; the others have twice and four times as many. 0.3 M
         parameters at width 32, 1.1 M at 64.
 
-    Like `models.small_net`, with three differences: the first layer, ReLU in place of GELU, which
-    costs less time on a CPU, and convolutions that Muon can train. Derived in lesson 11.
+    Like `models.small_net`, with two differences: the first layer, and convolutions that Muon can
+    train. Derived in lesson 11.
     """
 
     def block(inputs, outputs):

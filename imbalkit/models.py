@@ -42,11 +42,12 @@ def plain_cnn(num_classes: int = 10, width: int = 32, batchnorm: bool = False) -
 
 
 def small_net(num_classes: int = 10, width: int = 32) -> Classifier:
-    """A 2x2 stem, then three blocks of convolution, pooling, BatchNorm and GELU.
+    """A 2x2 stem, then three blocks of convolution, pooling, BatchNorm and ReLU.
 
-    0.3 M parameters at width 32; the best accuracy for its time on two CPU cores. Its shape
-    follows the networks of the CIFAR-10 speed records (Jordan 2024, "94% on CIFAR-10 in 3.29
-    seconds on a single GPU").
+    0.3 M parameters at width 32, 74,000 at the width of 16 that most lessons use; the best accuracy
+    for its time on two CPU cores. Its shape follows the networks of the CIFAR-10 speed records
+    (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU"), with two changes for
+    processors: ReLU in place of GELU, and half the channels in the stem, whose images are largest.
     """
 
     def block(inputs, outputs):
@@ -54,15 +55,15 @@ def small_net(num_classes: int = 10, width: int = 32) -> Classifier:
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
             nn.MaxPool2d(2),
             nn.BatchNorm2d(outputs),
-            nn.GELU(),
+            nn.ReLU(),
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm2d(outputs),
-            nn.GELU(),
+            nn.ReLU(),
         ]
 
     features = nn.Sequential(
-        nn.Conv2d(3, 24, 2), nn.GELU(),
-        *block(24, width), *block(width, 2 * width), *block(2 * width, 4 * width),
+        nn.Conv2d(3, 12, 2), nn.ReLU(),
+        *block(12, width), *block(width, 2 * width), *block(2 * width, 4 * width),
         nn.AdaptiveMaxPool2d(1), nn.Flatten(),
     )  # fmt: skip
     return Classifier(features, 4 * width, num_classes)

@@ -32,9 +32,9 @@ def test_each_trick_of_the_network_changes_its_layers(small_sets):
         rung: fast.rung_net(small_sets, set(fast.RUNGS[: i + 1]))
         for i, rung in enumerate(fast.RUNGS)
     }
-    assert kinds(nets["balanced softmax"]) == kinds(nets["small_net"])
+    assert kinds(nets["balanced softmax"]) == kinds(nets["gelu_net"])
     whitened = nets["whitened first layer"]
-    assert kinds(whitened) == kinds(nets["small_net"])
+    assert kinds(whitened) == kinds(nets["gelu_net"])
     assert not whitened.features[0].weight.requires_grad
     assert "MatrixConv2d" in kinds(nets["Muon"]) and "GELU" in kinds(nets["Muon"])
     full = imbalkit.fast.fast_net(small_sets)

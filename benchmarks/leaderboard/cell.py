@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.gelu_net import gelu_net
 from imbalkit import metrics
 from imbalkit.course.lab import Lab, set_up
 from imbalkit.data import Batches
 from imbalkit.device import describe
-from imbalkit.models import small_net
 from imbalkit.training import History, fit, predict
 
 
@@ -61,7 +61,7 @@ class Bench:
     def net(self):
         """The network that all methods train, with the weights that the seed gives."""
         torch.manual_seed(self.seed)
-        return small_net(len(self.lab.classes), self.budget.width)
+        return gelu_net(len(self.lab.classes), self.budget.width)
 
     def batches(self, sampler=None, also=()) -> Batches:
         """Training batches; `also` are augmentations behind the crops and flips of all methods."""

@@ -20,7 +20,7 @@ class Profile:
 
 
 PROFILES = {
-    "cpu": Profile("cpu", epochs=10, width=32),
+    "cpu": Profile("cpu", epochs=8, width=32),
     "gpu": Profile("gpu", epochs=30, width=64),
 }
 

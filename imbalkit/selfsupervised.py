@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from imbalkit.augmentation import grey, in_dtype_of
 from imbalkit.models import Classifier
-from imbalkit.multitask import turned
+from imbalkit.multitask import rotate_quarters
 
 
 class QuarterTurns:
@@ -29,7 +29,7 @@ class QuarterTurns:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
         turns = torch.randint(4, (len(images),), generator=generator, device=images.device)
-        return turned(images, turns), turns
+        return rotate_quarters(images, turns), turns
 
 
 def two_views(images: Tensor, targets: Tensor, generator: torch.Generator | None):

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from PIL import Image
 
 from imbalkit.counts import check_counts
-from imbalkit.metrics import check_shares
+from imbalkit.metrics.checks import check_shares
 
 WIDTH = 8  # inches
 DPI = 100  # 800 pixels wide: sharp enough to read, light enough for a saved notebook

@@ -176,7 +176,5 @@ def test_shifted_means_over_an_image_and_its_two_neighbours(blobs):
 
 def test_an_older_torch_is_told_which_release_has_muon(blobs, monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(
-        RuntimeError, match=r"from 2\.9 on.*; install torch 2\.9 or newer"
-    ):
+    with pytest.raises(RuntimeError, match=r"from 2\.9 on.*; install torch 2\.9 or newer"):
         fit_fast(fast_net(blobs, width=4), blobs, 2, show_progress=False)

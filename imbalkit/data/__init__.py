@@ -1,6 +1,6 @@
 """Images, long-tailed subsets of them, and batches. Derived in lessons 00 and 02."""
 
-from imbalkit.data.batches import Batches, Cutout, RandomCrop, RandomFlip, channel_statistics
+from imbalkit.data.batches import Batches, RandomCrop, RandomFlip, channel_statistics
 from imbalkit.data.download import DownloadError, fetch_cifar
 from imbalkit.data.duplicates import (
     Duplicates,
@@ -26,13 +26,11 @@ from imbalkit.data.sources import (
     data_folders,
     find_data,
     load_cifar,
-    load_folder,
 )
 from imbalkit.data.standard import ImageDataset, standard_transform
 
 __all__ = [
     "Batches",
-    "Cutout",
     "DownloadError",
     "Duplicates",
     "ImageDataset",
@@ -55,7 +53,6 @@ __all__ = [
     "label_conflicts",
     "leaked",
     "load_cifar",
-    "load_folder",
     "long_tail_counts",
     "long_tail_indices",
     "make_long_tail",

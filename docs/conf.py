@@ -165,10 +165,9 @@ def prepare_docstring(app, what, name, obj, options, lines):
 
 def before_sections(text: str, sentence: str) -> str:
     """The docstring with a sentence more, above "Args:" and what follows it."""
-    head, section, rest = re.split(
-        r"^((?:Args|Attributes|Returns|Raises|Example):)$|\Z", text, maxsplit=1, flags=re.M
-    )[:3]
-    return f"{head}\n\n{sentence}\n\n{section or ''}{rest}"
+    sections = r"^(?=(?:Args|Attributes|Returns|Raises|Example):$)"
+    head, *rest = re.split(sections, text, maxsplit=1, flags=re.MULTILINE)
+    return f"{head}\n\n{sentence}\n\n{''.join(rest)}"
 
 
 def with_lesson_links(text: str) -> str:

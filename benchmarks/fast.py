@@ -102,7 +102,7 @@ def train(recipe: Recipe, seed: int) -> dict:
     for _ in range(recipe.members):
         model = fast.fast_net(images, recipe.width)
         fast.fit_fast(model, images, recipe.epochs, augment, show_progress=False)
-        members.append(fast.Mirrored(fast.Shifted(model) if recipe.shifted else model))
+        members.append(fast.MirrorAveraged(fast.ShiftAveraged(model) if recipe.shifted else model))
     seconds = time.perf_counter() - started
     after = ldam_clock(images)
     ldam = {name: round((before[name] + after[name]) / 2) for name in before}
@@ -138,8 +138,8 @@ def tricks(rung: str, seed: int) -> dict:
         show_progress=False,
     )
     seconds = time.perf_counter() - started
-    tested = fast.Shifted(model) if "shifted copies at test" in with_tricks else model
-    tested = fast.Mirrored(tested) if "mirror image at test" in with_tricks else tested
+    tested = fast.ShiftAveraged(model) if "shifted copies at test" in with_tricks else model
+    tested = fast.MirrorAveraged(tested) if "mirror image at test" in with_tricks else tested
     return {"seconds": round(seconds, 1)} | judge(tested, images, test)
 
 

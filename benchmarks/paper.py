@@ -23,7 +23,7 @@ from imbalkit.device import describe, pick_device
 from imbalkit.files import atomic_path
 from imbalkit.losses import LDAMLoss
 from imbalkit.models import Classifier, CosineClassifier, resnet
-from imbalkit.stages import part
+from imbalkit.stages import schedule_part
 from imbalkit.training import fit
 
 RESULT = Path(__file__).parent / "results" / "ldam_drw.json"
@@ -57,12 +57,12 @@ def train(epochs: int, folder: Path, seed: int = 0) -> dict:
     switch = epochs * 160 // 200
     # One training in two calls: optimizer and schedule run through.
     stages = (
-        ("early", switch, LDAMLoss(counts), part(schedule, 0, 0.8), some),
+        ("early", switch, LDAMLoss(counts), schedule_part(schedule, 0, 0.8), some),
         (
             "late",
             epochs - switch,
             LDAMLoss(counts, weight=weights.effective_number(counts)),
-            part(schedule, 0.8, 1),
+            schedule_part(schedule, 0.8, 1),
             test_batches,
         ),
     )

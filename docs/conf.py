@@ -64,7 +64,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say more: shapes, dtypes, units
-napoleon_use_param = False  # several arguments may share a line: "labels, decisions: integers (N,)"
+napoleon_numpy_docstring = False
 default_role = "py:obj"
 
 mathjax_path = "tex-svg.js"  # it draws the letters itself; other outputs of MathJax load fonts
@@ -156,14 +156,18 @@ def prepare_source(app, docname, source):
 
 
 def prepare_docstring(app, what, name, obj, options, lines):
-    """Link the lesson that a docstring names, and set its arguments as a list."""
+    """Link the lesson that a docstring names; napoleon then reads its sections."""
     text = "\n".join(lines)
     if what in ("function", "class") and not re.search(r"\blessons? \d\d", text):
-        text += f"\n\n{lesson_of(obj)}"
-    # A bar is no markup of ours.
-    text = re.sub(r"``.*?``|\|", lambda bar: r"\|" if bar.group() == "|" else bar.group(), text)
-    text = with_argument_list(text, "" if what == "module" else "Args:")
+        text = before_sections(text, lesson_of(obj))
     lines[:] = with_lesson_links(text).splitlines()
+
+
+def before_sections(text: str, sentence: str) -> str:
+    """The docstring with a sentence more, above "Args:" and what follows it."""
+    sections = r"^(?=(?:Args|Attributes|Returns|Raises|Example):$)"
+    head, *rest = re.split(sections, text, maxsplit=1, flags=re.MULTILINE)
+    return f"{head}\n\n{sentence}\n\n{''.join(rest)}"
 
 
 def with_lesson_links(text: str) -> str:
@@ -176,26 +180,6 @@ def with_lesson_links(text: str) -> str:
     numbers = r"\b[Ll]essons \d\d(?:(?:, | and | to )\d\d)+"
     text = re.sub(numbers, lambda phrase: re.sub(r"\d\d", link, phrase.group()), text)
     return re.sub(r"\b[Ll]esson \d\d\b", link, text)
-
-
-def with_argument_list(text: str, heading: str) -> str:
-    """Lines such as "counts: images of each class" become a list below `heading`.
-
-    Indented lines continue the line above; another line ends the list.
-    """
-    result, inside = [], False
-    for line in text.splitlines():
-        if re.match(r"""("\w+"|\*{0,2}[a-z]\w*(, [a-z]\w*)*): """, line):
-            result += [] if inside else ["", heading, ""]
-            inside = True
-            line = f"    {line}" if heading else f"- {line}"
-        elif inside and line.startswith("    "):
-            line = f"    {line}" if heading else line.replace("    ", "  ", 1)
-        elif inside:
-            inside = False
-            result += [""]
-        result += [line]
-    return "\n".join(result)
 
 
 def lesson_of(obj) -> str:
@@ -241,6 +225,6 @@ def head_tables(app, doctree):
 
 def setup(app):
     app.connect("source-read", prepare_source)
-    # Before napoleon, which reads "Args:".
     app.connect("doctree-read", head_tables)
+    # Before napoleon, which reads the sections.
     app.connect("autodoc-process-docstring", prepare_docstring, priority=400)

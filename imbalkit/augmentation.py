@@ -16,13 +16,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import beta
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbalkit.checks import check_no_empty_class
 from imbalkit.data.batches import Augmentation
 from imbalkit.data.images import ImageSet
 from imbalkit.device import pick_device
+from imbalkit.optional import optional
 from imbalkit.sampling import class_shares, image_weights
 
 DRAWS = 4096  # equally likely values that stand for a Beta distribution
@@ -31,16 +32,29 @@ DRAWS = 4096  # equally likely values that stand for a Beta distribution
 class PerClass:
     """Apply functions to an image with a probability that depends on its class.
 
-    probability: one number per class, floats (C,), from 0 (never) to 1 (always). With
-        ``1 - n_c / max(n)`` the rarer classes are changed more often; with zeros and ones it is a
-        policy, such as "mirror these classes only".
-    functions: augmentations that change images one by one, run in order on the chosen images.
+    Derived in lesson 08.
 
-    Targets are class indices, int64 (B,). Raises ValueError for targets that are mixed already and
-    for functions that mix images: put those behind it. Derived in lesson 08.
+    Args:
+        probability: one number per class, floats (C,), from 0 (never) to 1 (always). With
+            ``1 - n_c / max(n)`` the rarer classes are changed more often; with zeros and ones it is
+            a policy, such as "mirror these classes only".
+        functions: augmentations that change images one by one, run in order on the chosen images.
+
+    Raises:
+        ValueError: numbers that are no probabilities; once called, targets that are mixed already
+            (class indices, int64 (B,), are wanted), and functions that mix images: put those behind
+            it.
+
+    Example:
+        >>> from imbalkit.data import RandomCrop
+        >>> only_the_rare = PerClass([0.0, 1.0], [RandomCrop(padding=2)])
+        >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+        >>> changed, targets = only_the_rare(images, torch.tensor([0, 0]), None)
+        >>> changed.equal(images)
+        True
     """
 
-    def __init__(self, probability: Sequence[float], functions: Sequence[Augmentation]):
+    def __init__(self, probability: ArrayLike, functions: Sequence[Augmentation]):
         self.probability = torch.as_tensor(probability, dtype=torch.float32)
         inside = (self.probability >= 0) & (self.probability <= 1)
         if self.probability.ndim != 1 or not inside.all():
@@ -50,10 +64,12 @@ class PerClass:
             )
         self.functions = tuple(functions)
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         check_indices(targets, "PerClass")
         draw = torch.rand(len(images), generator=generator, device=images.device)
-        chosen = draw < here(self.probability, images)[targets]
+        chosen = draw < on_device_of(images, self.probability)[targets]
         # All images are changed and the others put back: to pick them out would make a GPU wait.
         changed = images
         for function in self.functions:
@@ -69,17 +85,27 @@ class PerClass:
 class RandomAffine:
     """Rotate and shift each image at random; the border is filled by reflection.
 
-    degrees: the largest rotation, either way.
-    translate: the largest shift, either way, as a share of height and width.
-
     As torchvision's ``v2.RandomAffine(degrees, (translate, translate))``, for a batch at once.
     Derived in lesson 08.
+
+    Args:
+        degrees: the largest rotation, either way.
+        translate: the largest shift, either way, as a share of height and width.
+
+    Example:
+        >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+        >>> targets = torch.tensor([0, 1])
+        >>> moved, _ = RandomAffine(degrees=15, translate=0.1)(images, targets, None)
+        >>> moved.shape, moved.dtype
+        (torch.Size([2, 3, 8, 8]), torch.uint8)
     """
 
     def __init__(self, degrees: float, translate: float = 0.0):
         self.degrees, self.translate = degrees, translate
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         draw = torch.rand(len(images), 3, generator=generator, device=images.device) * 2 - 1
         height, width = images.shape[2:]
         right, down = draw[:, 1] * self.translate * width, draw[:, 2] * self.translate * height
@@ -87,10 +113,23 @@ class RandomAffine:
 
 
 def affine(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor) -> Tensor:
-    """Images (B, C, H, W) turned counter-clockwise about their centre, then shifted.
+    """Images turned counter-clockwise about their centre, then shifted.
 
-    degrees, right, down: one number per image, floats (B,); the shifts in pixels. Bilinear, border
-    by reflection; the dtype stays. Derived in lesson 08.
+    Bilinear, border by reflection. Derived in lesson 08.
+
+    Args:
+        images: any dtype, (B, C, H, W).
+        degrees: one number per image, floats (B,).
+        right: the shift in pixels, floats (B,).
+        down: likewise.
+
+    Returns:
+        images in their own dtype, (B, C, H, W).
+
+    Example:
+        >>> image, zero = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.zeros(1)
+        >>> affine(image, degrees=torch.tensor([90.0]), right=zero, down=zero).round().tolist()
+        [[[[2.0, 4.0], [1.0, 3.0]]]]
     """
     height, width = images.shape[2:]
     angle = (degrees * (math.pi / 180))[:, None, None]
@@ -107,9 +146,21 @@ def affine(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor) -> Tens
 class ColorJitter:
     """Change brightness, contrast and saturation of each image, in that order, at random.
 
-    brightness, contrast, saturation: the factor is drawn from 1 - x to 1 + x; 0 changes nothing.
-
     As torchvision's ``v2.ColorJitter``, which also shuffles the order. Derived in lesson 08.
+
+    Args:
+        brightness: the factor is drawn from 1 - x to 1 + x, x from 0 to 1; 0 changes nothing.
+        contrast: likewise.
+        saturation: likewise.
+
+    Raises:
+        ValueError: a number that is not from 0 to 1.
+
+    Example:
+        >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+        >>> targets = torch.tensor([0, 1])
+        >>> ColorJitter()(images, targets, None)[0].equal(images)
+        True
     """
 
     def __init__(self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0):
@@ -119,44 +170,68 @@ class ColorJitter:
                 raise ValueError(f"{name} is {value}; give a number from 0 to 1.")
         self.ranges = tuple(ranges.values())
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         draw = torch.rand(3, len(images), 1, 1, 1, generator=generator, device=images.device)
         brightness, contrast, saturation = (
             1 + (2 * part - 1) * width for part, width in zip(draw, self.ranges, strict=True)
         )
         pixels = (images.float() * brightness).clamp(0, 255)
-        mean = grey(pixels).mean((1, 2, 3), keepdim=True)
+        mean = luminance(pixels).mean((1, 2, 3), keepdim=True)
         pixels = torch.lerp(mean, pixels, contrast).clamp(0, 255)
-        pixels = torch.lerp(grey(pixels), pixels, saturation).clamp(0, 255)
+        pixels = torch.lerp(luminance(pixels), pixels, saturation).clamp(0, 255)
         return in_dtype_of(images, pixels), targets
+
+
+def beta_quantiles(alpha: float) -> Tensor:
+    """Equally likely values of Beta(alpha, alpha): float32 (DRAWS,), from low to high."""
+    middles = (torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS
+    if alpha != 1:  # which is uniform
+        beta = optional("scipy.stats", "data").beta
+        middles = torch.from_numpy(beta.ppf(middles.numpy(), alpha, alpha))
+    return middles.float()
 
 
 class Mixup:
     """Mix each image with another of the batch, and their labels in the same shares.
 
-    x = lambda x_i + (1 - lambda) x_j, y likewise, with one lambda per image.
+    x = lambda x_i + (1 - lambda) x_j, y likewise, with one lambda per image, drawn from 4,096
+    equally likely values of a Beta distribution. Takes class indices, int64 (B,). Gives float32
+    images in the range of the given ones, and targets float32 (B, C) that sum to 1.
 
-    num_classes: C. alpha: lambda is drawn from Beta(alpha, alpha); 1 is uniform, a small alpha
-        leaves most images nearly as they are. (Drawn from 4,096 equally likely values.)
+    Zhang et al. 2018, "mixup: beyond empirical risk minimization". Derived in lesson 08.
 
-    Takes class indices, int64 (B,). Returns float32 images in the range of the given ones, and
-    targets float32 (B, C) that sum to 1. Zhang et al. 2018, "mixup: beyond empirical risk
-    minimization". Derived in lesson 08.
+    Args:
+        num_classes: C.
+        alpha: lambda is drawn from Beta(alpha, alpha); 1 is uniform, a small alpha leaves most
+            images nearly as they are.
+
+    Raises:
+        ValueError: an alpha that is not above 0; once called, targets that are mixed already.
+        ImportError: another alpha than 1 without scipy, which knows the distribution.
+
+    Example:
+        >>> images, targets = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 2])
+        >>> mixed, soft = Mixup(num_classes=3)(images, targets, None)
+        >>> mixed.dtype, soft.shape, soft.sum(1).tolist()
+        (torch.float32, torch.Size([2, 3]), [1.0, 1.0])
     """
 
     def __init__(self, num_classes: int, alpha: float = 1.0):
         if not alpha > 0:
             raise ValueError(f"alpha is {alpha}; it must be above 0.")
         self.num_classes = num_classes
-        middles = (torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS
-        self.lambdas = torch.from_numpy(beta.ppf(middles.numpy(), alpha, alpha)).float()
+        self.lambdas = beta_quantiles(alpha)
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         soft = one_hot(targets, self.num_classes, type(self).__name__)
         n, device = len(images), images.device
         partner = torch.randperm(n, generator=generator, device=device)
         draw = torch.randint(DRAWS, (n,), generator=generator, device=device)
-        lam = here(self.lambdas, images)[draw]
+        lam = on_device_of(images, self.lambdas)[draw]
         images = images.float()
         mixed = torch.lerp(images[partner], images, lam[:, None, None, None])
         share = self.label_share(lam, targets, targets[partner])
@@ -174,14 +249,25 @@ class Remix(Mixup):
     is 0 if n_i / n_j >= kappa and lambda < tau, 1 if n_i / n_j <= 1 / kappa and 1 - lambda < tau,
     else lambda.
 
-    counts: training images n_c of each class, integers (C,). alpha: as in `Mixup`. kappa: from
-        which ratio on the classes count as rare and frequent. tau: below which share the frequent
-        image loses its label; 0 is mixup.
-
     Chou et al. 2020, "Remix: rebalanced mixup", equation 4. Derived in lesson 08.
+
+    Args:
+        counts: training images n_c of each class, integers (C,), all above 0.
+        alpha: as in `Mixup`.
+        kappa: from which ratio on the classes count as rare and frequent, above 1.
+        tau: below which share the frequent image loses its label; 0 is mixup.
+
+    Raises:
+        ValueError: a class without an image, a kappa that is not above 1, and as `Mixup`.
+
+    Example:
+        >>> remix = Remix(counts=[900, 10], tau=1.0)
+        >>> frequent, rare = torch.tensor([0]), torch.tensor([1])
+        >>> remix.label_share(torch.tensor([0.8]), frequent, partners=rare).tolist()
+        [0.0]
     """
 
-    def __init__(self, counts, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5):
+    def __init__(self, counts: ArrayLike, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5):
         self.counts = torch.from_numpy(check_no_empty_class(counts, "ratio")).float()
         super().__init__(len(self.counts), alpha)
         if not kappa > 1:
@@ -189,7 +275,7 @@ class Remix(Mixup):
         self.kappa, self.tau = kappa, tau
 
     def label_share(self, lam: Tensor, targets: Tensor, partners: Tensor) -> Tensor:
-        counts = here(self.counts, lam)
+        counts = on_device_of(lam, self.counts)
         ratio = counts[targets] / counts[partners]
         lam_y = lam.masked_fill((ratio >= self.kappa) & (lam < self.tau), 0.0)
         return lam_y.masked_fill((ratio <= 1 / self.kappa) & (1 - lam < self.tau), 1.0)
@@ -199,18 +285,31 @@ class PasteRare:
     """Paste a box of another image, mostly of a rare class, on an image of the batch.
 
     The background keeps its share of the label by area. The box has a uniformly drawn area and
-    centre, and is cut off at the border, as in CutMix.
+    centre, and is cut off at the border, as in CutMix. Takes class indices, int64 (B,). Gives
+    images in their own dtype, and targets float32 (B, C) that sum to 1. List it before crops and
+    flips, which then move both together.
 
-    image_set: where the pasted images come from: the training images.
-    power: classes are pasted in the shares n_c^power. -1 is inverse frequency; 0 gives every class
-        the same share, as the authors' code does.
-    probability: of pasting something on an image.
-    device: where the images are kept; that of the batches.
+    Park et al. 2022, "The majority can help the minority: context-rich minority oversampling for
+    long-tailed classification" (CMO), which draws once for a batch whether to paste. Derived in
+    lesson 08.
 
-    Takes class indices, int64 (B,). Returns images in their own dtype, and targets float32 (B, C)
-    that sum to 1. List it before crops and flips, which then move both together. Park et al. 2022,
-    "The majority can help the minority: context-rich minority oversampling for long-tailed
-    classification" (CMO), which draws once for a batch whether to paste. Derived in lesson 08.
+    Args:
+        image_set: where the pasted images come from: the training images.
+        power: classes are pasted in the shares n_c^power. -1 is inverse frequency; 0 gives every
+            class the same share, as the authors' code does.
+        probability: of pasting something on an image.
+        device: where the images are kept; that of the batches.
+
+    Raises:
+        ValueError: a probability that is none; once called, targets that are mixed already.
+
+    Example:
+        >>> images = torch.randint(256, (4, 8, 8, 3), dtype=torch.uint8)
+        >>> train = ImageSet(images, torch.tensor([0, 0, 0, 1]), ("cat", "dog"), "noise")
+        >>> paste = PasteRare(train, device=torch.device("cpu"))
+        >>> pasted, soft = paste(images.permute(0, 3, 1, 2), train.labels, None)
+        >>> pasted.dtype, soft.shape
+        (torch.uint8, torch.Size([4, 2]))
     """
 
     def __init__(
@@ -229,14 +328,19 @@ class PasteRare:
         bounds = image_weights(image_set.labels, shares).cumsum(0)
         self.bounds = (bounds / bounds[-1]).float().to(device)  # image i between bounds i - 1 and i
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         soft = one_hot(targets, self.num_classes, "PasteRare")
         n, _, height, width = images.shape
         draw = torch.rand(5, n, generator=generator, device=images.device)
         drawn = torch.searchsorted(self.bounds, draw[0].contiguous(), right=True)
         drawn = drawn.clamp(max=len(self.labels) - 1)
         side = draw[1].sqrt()  # of the box, as a share: its area is then uniform
-        box = inside(height, draw[2], side)[:, :, None] & inside(width, draw[3], side)[:, None, :]
+        box = (
+            pixels_within(height, draw[2], side)[:, :, None]
+            & pixels_within(width, draw[3], side)[:, None, :]
+        )
         box = box & (draw[4] < self.probability)[:, None, None]
         pasted = self.images[drawn].permute(0, 3, 1, 2).to(images.dtype)
         area = box.float().mean((1, 2))[:, None]
@@ -244,13 +348,16 @@ class PasteRare:
         return torch.where(box[:, None], pasted, images), torch.lerp(soft, pasted_soft, area)
 
 
-def inside(length: int, centre: Tensor, side: Tensor) -> Tensor:
-    """Which of `length` pixels lie in a stretch around `centre`: bool (B, length).
+def pixels_within(length: int, center: Tensor, side: Tensor) -> Tensor:
+    """Which of `length` pixels lie in a stretch around `center`: bool (B, length).
 
-    centre, side: shares of the length, floats (B,).
+    Args:
+        length: pixels in a line.
+        center: shares of the length, floats (B,).
+        side: shares of the length, floats (B,).
     """
-    pixel = (torch.arange(length, device=centre.device) + 0.5) / length
-    return (pixel - centre[:, None]).abs() < side[:, None] / 2
+    pixel = (torch.arange(length, device=center.device) + 0.5) / length
+    return (pixel - center[:, None]).abs() < side[:, None] / 2
 
 
 def one_hot(targets: Tensor, num_classes: int, who: str) -> Tensor:
@@ -269,7 +376,7 @@ def check_indices(targets: Tensor, who: str) -> None:
         )
 
 
-def grey(pixels: Tensor) -> Tensor:
+def luminance(pixels: Tensor) -> Tensor:
     """Brightness of RGB images as the eye sees it: (B, 1, H, W)."""
     red, green, blue = pixels.split(1, dim=1)
     return 0.2989 * red + 0.587 * green + 0.114 * blue
@@ -280,7 +387,7 @@ def in_dtype_of(images: Tensor, pixels: Tensor) -> Tensor:
     return pixels.round().to(images.dtype) if images.dtype == torch.uint8 else pixels
 
 
-def here(table: Tensor, images: Tensor) -> Tensor:
+def on_device_of(images: Tensor, table: Tensor) -> Tensor:
     """A small table on the device of the images."""
     return table.to(images.device, non_blocking=True)
 

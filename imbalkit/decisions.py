@@ -4,46 +4,70 @@ Everything here works on logits or probabilities of validation images; nothing i
 in lesson 12.
 """
 
+import math
+
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from sklearn.metrics import precision_recall_curve
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from imbalkit.checks import to_numpy
 from imbalkit.metrics import confusion
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are tried
+HALVINGS = 50  # of the stretch between them: to the last digits of a float64
 
 
-def fit_temperature(logits, labels) -> float:
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """The number T by which to divide the logits so that the cross-entropy is smallest.
 
     Above 1 the model was too sure of itself. The order of the classes stays, and so does every
     prediction. The loss has one lowest point in 1 / T; it is searched from 0.05 to 20.
 
-    logits: floats (N, C), of validation images. labels: integers (N,).
-    Raises ValueError for shapes that do not match and for logits that are not finite.
-
     Guo et al. 2017, "On calibration of modern neural networks". Derived in lesson 12.
+
+    Args:
+        logits: floats (N, C), of validation images.
+        labels: integers (N,).
+
+    Returns:
+        T, from 0.05 to 20.
+
+    Raises:
+        ValueError: shapes that do not match, labels without a column, logits that are not finite.
+
+    Example:
+        >>> logits = torch.tensor([[4.0, 0.0]] * 4)  # 98 % sure, three of four right
+        >>> temperature = fit_temperature(logits, labels=[0, 0, 0, 1])
+        >>> round(temperature, 3), round(float((logits[0] / temperature).softmax(0)[0]), 3)
+        (3.641, 0.75)
     """
-    logits = torch.from_numpy(to_numpy(logits)).double()
-    labels = torch.from_numpy(to_numpy(labels))
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+    scores = torch.from_numpy(to_numpy(logits)).double()
+    true = torch.from_numpy(to_numpy(labels)).long()
+    if scores.ndim != 2 or true.shape != scores.shape[:1] or len(true) == 0:
         raise ValueError(
-            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; give "
+            f"logits have shape {tuple(scores.shape)} and labels {tuple(true.shape)}; give "
             "(N, C) and (N,) of the same validation images."
         )
-    if not logits.isfinite().all():
+    if true.min() < 0 or true.max() >= scores.shape[1]:
+        raise ValueError(
+            f"labels run from {int(true.min())} to {int(true.max())} but the logits have "
+            f"{scores.shape[1]} columns; number the classes from 0."
+        )
+    if not scores.isfinite().all():
         raise ValueError("logits are NaN or infinite; look for the cause before calibrating.")
+    of_true = scores.gather(1, true[:, None]).mean()
 
-    def loss(log_inverse):
-        scaled = logits * np.exp(log_inverse)
-        return float(torch.nn.functional.cross_entropy(scaled, labels))
+    def slope(inverse: float) -> float:
+        """The derivative of the cross-entropy by 1 / T: it rises, and is 0 at the lowest point."""
+        expected = ((scores * inverse).softmax(1) * scores).sum(1).mean()
+        return float(expected - of_true)
 
-    bounds = (-np.log(HIGHEST), -np.log(LOWEST))
-    best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(-best.x))
+    low, high = -math.log(HIGHEST), -math.log(LOWEST)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(math.exp(middle)) > 0 else (middle, high)
+    return math.exp(-(low + high) / 2)
 
 
 def cost_threshold(miss: float, false_alarm: float) -> float:
@@ -52,10 +76,21 @@ def cost_threshold(miss: float, false_alarm: float) -> float:
     An alarm costs (1 - p) x false_alarm on average, silence p x miss. They are equal at
     p = false_alarm / (false_alarm + miss).
 
-    miss: what it costs to overlook one image of the class. false_alarm: what it costs to look at
-    one in vain. Both in the same unit, above 0.
-
     Elkan 2001, "The foundations of cost-sensitive learning". Derived in lesson 12.
+
+    Args:
+        miss: what it costs to overlook one image of the class, above 0.
+        false_alarm: what it costs to look at one in vain, in the same unit, above 0.
+
+    Returns:
+        a threshold between 0 and 1.
+
+    Raises:
+        ValueError: costs that are not above 0 and finite.
+
+    Example:
+        >>> cost_threshold(miss=19, false_alarm=1)
+        0.05
     """
     if not (0 < miss < np.inf and 0 < false_alarm < np.inf):
         raise ValueError(
@@ -64,14 +99,25 @@ def cost_threshold(miss: float, false_alarm: float) -> float:
     return false_alarm / (false_alarm + miss)
 
 
-def recall_threshold(probabilities, is_class, recall: float) -> float:
+def recall_threshold(probabilities: ArrayLike, is_class: ArrayLike, recall: float) -> float:
     """The highest threshold at which at least this share of the class's images is found.
 
-    probabilities: of the class, floats (N,), of validation images. is_class: booleans (N,).
-    recall: the share to find, above 0, at most 1.
-
-    Raises ValueError for another share, and where no image belongs to the class.
     Derived in lesson 12.
+
+    Args:
+        probabilities: of the class, floats (N,), of validation images.
+        is_class: does the image belong to the class? Booleans (N,).
+        recall: the share to find, above 0, at most 1.
+
+    Returns:
+        a probability.
+
+    Raises:
+        ValueError: another share, or no image of the class.
+
+    Example:
+        >>> recall_threshold([0.9, 0.6, 0.4, 0.1], [True, False, True, False], recall=1.0)
+        0.4
     """
     of_class = np.sort(to_numpy(probabilities)[to_numpy(is_class).astype(bool)])[::-1]
     if not 0 < recall <= 1:
@@ -81,48 +127,107 @@ def recall_threshold(probabilities, is_class, recall: float) -> float:
     return float(of_class[int(np.ceil(recall * len(of_class) - 1e-9)) - 1])
 
 
-def precision_recall(probabilities, is_class) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Thresholds from high to low, and the precision and recall of an alarm at each: floats (K,).
+def precision_recall(
+    probabilities: ArrayLike, is_class: ArrayLike
+) -> tuple[NDArray[np.floating], NDArray[np.float64], NDArray[np.float64]]:
+    """The precision and recall of an alarm at each threshold; an alarm is p >= threshold.
 
-    An alarm is p >= threshold. Arguments as in `recall_threshold`. Derived in lesson 12.
+    Derived in lesson 12.
+
+    Args:
+        probabilities: of the class, floats (N,), of validation images.
+        is_class: does the image belong to the class? Booleans (N,).
+
+    Returns:
+        thresholds from high to low, precision, recall: floats (K,), one for each of the K
+        different probabilities.
+
+    Raises:
+        ValueError: no image of the class, or arguments that do not match.
+
+    Example:
+        >>> thresholds, precision, recall = precision_recall([0.9, 0.8, 0.3], [True, False, True])
+        >>> thresholds.tolist(), precision.round(2).tolist(), recall.tolist()
+        ([0.9, 0.8, 0.3], [1.0, 0.5, 0.67], [0.5, 0.5, 1.0])
     """
-    is_class = to_numpy(is_class).astype(bool)
-    if not is_class.any():
+    of_class, wanted = to_numpy(probabilities), to_numpy(is_class).astype(bool)
+    if of_class.ndim != 1 or of_class.shape != wanted.shape or not np.isfinite(of_class).all():
+        raise ValueError(
+            f"probabilities have shape {of_class.shape} and is_class {wanted.shape}; give one "
+            "finite probability and one boolean per image."
+        )
+    if not wanted.any():
         raise ValueError("no image belongs to the class, so there is no recall to draw.")
-    precision, recall, thresholds = precision_recall_curve(is_class, to_numpy(probabilities))
-    return thresholds[::-1], precision[-2::-1], recall[-2::-1]
+    order = np.argsort(-of_class, kind="stable")
+    thresholds, found = of_class[order], np.cumsum(wanted[order])
+    last = np.append(np.flatnonzero(np.diff(thresholds)), len(thresholds) - 1)  # of equal ones
+    return thresholds[last], found[last] / (last + 1), found[last] / found[-1]
 
 
-def decide(probabilities, costly: int | None = None, threshold: float | None = None) -> Tensor:
-    """The class of each image: int64 (N,).
+def decide(
+    probabilities: ArrayLike, costly: int | None = None, threshold: float | None = None
+) -> Tensor:
+    """The class of each image.
 
     Without a costly class, the most probable one. With it, the costly class wherever its
-    probability reaches the threshold, and the most probable of the others elsewhere.
+    probability reaches the threshold, and the most probable of the others elsewhere. Derived in
+    lesson 12.
 
-    probabilities: floats (N, C). costly: a class number. threshold: from 0 to 1.
-    Derived in lesson 12.
+    Args:
+        probabilities: floats (N, C).
+        costly: a class number.
+        threshold: from 0 to 1.
+
+    Returns:
+        int64 (N,).
+
+    Raises:
+        ValueError: a class that there is not, or a threshold that is none.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.6, 0.4], [0.9, 0.1]])
+        >>> decide(probabilities).tolist(), decide(probabilities, costly=1, threshold=0.3).tolist()
+        ([0, 0], [1, 0])
     """
-    probabilities = torch.as_tensor(probabilities)
+    rows = torch.as_tensor(probabilities)
     if costly is None:
-        return probabilities.argmax(1)
-    classes = probabilities.shape[1]
+        return rows.argmax(1)
+    classes = rows.shape[1]
     if not 0 <= costly < classes or threshold is None or not 0 <= threshold <= 1:
         raise ValueError(
             f"costly is {costly} and threshold {threshold}; give a class from 0 to {classes - 1} "
             "and a probability from 0 to 1."
         )
-    others = probabilities.clone()
+    others = rows.clone()
     others[:, costly] = -1
-    return others.argmax(1).masked_fill(probabilities[:, costly] >= threshold, costly)
+    return others.argmax(1).masked_fill(rows[:, costly] >= threshold, costly)
 
 
-def mean_cost(labels, decisions, costly: int, miss: float, false_alarm: float) -> float:
+def mean_cost(
+    labels: ArrayLike, decisions: ArrayLike, costly: int, miss: float, false_alarm: float
+) -> float:
     """What misses and false alarms of one class cost, per image; other errors cost nothing.
 
-    labels, decisions: integers (N,). Derived in lesson 12.
+    Derived in lesson 12.
+
+    Args:
+        labels: true classes, integers (N,).
+        decisions: decided classes, integers (N,).
+        costly: a class number.
+        miss: what it costs to overlook one image of the class.
+        false_alarm: what it costs to look at one in vain.
+
+    Returns:
+        in the unit of the costs.
+
+    Raises:
+        ValueError: as `metrics.confusion`.
+
+    Example:
+        >>> mean_cost(labels=[1, 0, 0], decisions=[0, 1, 0], costly=1, miss=5, false_alarm=1)
+        2.0
     """
-    # At least two: scikit-learn warns of a matrix with one cell.
-    classes = int(max(to_numpy(labels).max(), to_numpy(decisions).max(), costly, 1)) + 1
+    classes = int(max(to_numpy(labels).max(), to_numpy(decisions).max(), costly)) + 1
     cells = confusion(labels, decisions, classes)
     hits = cells[costly, costly]
     misses, alarms = cells[costly].sum() - hits, cells[:, costly].sum() - hits

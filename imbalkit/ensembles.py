@@ -13,17 +13,26 @@ class Ensemble(nn.Module):
 
     The output is the logarithm of that mean, floats (N, C): logits like those of any model, so
     that `training.predict`, `metrics.report` and `inference.save` take an ensemble as they take
-    one network. Their softmax gives the mean back.
-
-    members: trained models that give logits (N, C), all for the same classes in the same order and
-        for images normalised alike. They are held, not copied. A member that expects another prior
-        than the rest has to be adjusted first (`priors`, lesson 09).
-
-    For use and not for training: each member is trained by itself. Raises ValueError for no member,
-    and for members whose logits differ in shape.
+    one network. Their softmax gives the mean back. It is for use and not for training: each member
+    is trained by itself.
 
     Lakshminarayanan et al. 2017, "Simple and scalable predictive uncertainty estimation using deep
     ensembles". Derived in lesson 11.
+
+    Args:
+        members: trained models that give logits (N, C), all for the same classes in the same order
+            and for images normalised alike. They are held, not copied. A member that expects
+            another prior than the rest has to be adjusted first (`priors`, lesson 09).
+
+    Raises:
+        ValueError: no member, or, once called, members whose logits differ in shape.
+
+    Example:
+        >>> both = Ensemble([nn.Linear(4, 3), nn.Linear(4, 3)])
+        >>> images = torch.rand(5, 4)
+        >>> mean = (both.members[0](images).softmax(1) + both.members[1](images).softmax(1)) / 2
+        >>> torch.allclose(both(images).softmax(1), mean)
+        True
     """
 
     def __init__(self, members: Iterable[nn.Module]):
@@ -43,9 +52,22 @@ class Ensemble(nn.Module):
 def disagreement(logits: Sequence[Tensor]) -> float:
     """The share of images to which two members give different classes, the mean over all pairs.
 
-    logits: two or more tensors (N, C), one a member, for the same images.
+    Derived in lesson 11.
 
-    Raises ValueError for fewer than two, and for different shapes. Derived in lesson 11.
+    Args:
+        logits: two or more tensors (N, C), one a member, for the same images.
+
+    Returns:
+        from 0 to 1.
+
+    Raises:
+        ValueError: fewer than two tensors, or different shapes.
+
+    Example:
+        >>> one = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
+        >>> other = torch.tensor([[2.0, 1.0], [3.0, 1.0]])
+        >>> disagreement([one, other])
+        0.5
     """
     if len(logits) < 2:
         raise ValueError(

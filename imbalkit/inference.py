@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,22 +25,39 @@ FORMAT = "imbalkit predictor 1"
 NETWORKS = ("plain_cnn", "resnet", "small_net")  # of imbalkit.models; a file may name only these
 SETTINGS = ("classes", "mean", "std", "size", "temperature", "costly", "threshold")
 BATCH = 256
-EXTRA = "settings.json"
+SETTINGS_FILE = "settings.json"
 
 
 class Predictor(nn.Module):
     """Images as they are stored in, probabilities out.
 
-    model: gives logits (N, C) for normalised images (N, 3, H, W).
-    classes: C names, in the order of the logits.
-    mean, std: one number a channel, in units of [0, 1] pixels, as in training.
-    size: side in pixels of the images that it was trained on.
-    temperature: divides the logits; see `decisions.fit_temperature`.
-    costly, threshold: the name of a class and the probability from which on it is decided; see
-        `decisions.decide`. Without them the most probable class is decided.
+    Derived in lesson 12.
 
-    Raises ValueError for settings that do not fit one another. Derived in lesson 12.
+    Args:
+        model: gives logits (N, C) for normalised images (N, 3, H, W).
+        classes: C names, in the order of the logits.
+        mean: one number a channel, in units of [0, 1] pixels, as in training.
+        std: likewise.
+        size: side in pixels of the images that it was trained on.
+        temperature: divides the logits; see `decisions.fit_temperature`.
+        costly: the name of a class that is decided from `threshold` on; see `decisions.decide`.
+            Without it the most probable class is decided.
+        threshold: a probability; it belongs to `costly`.
+
+    Raises:
+        ValueError: settings that do not fit one another.
+
+    Example:
+        >>> model = models.plain_cnn(num_classes=2, width=4)
+        >>> predictor = Predictor(model, ["cat", "dog"], mean=[0.5] * 3, std=[0.25] * 3, size=8)
+        >>> images = torch.zeros(5, 8, 8, 3, dtype=torch.uint8)
+        >>> probabilities = predictor.probabilities(images, torch.device("cpu"))
+        >>> probabilities.shape, predictor.decisions(probabilities).shape
+        (torch.Size([5, 2]), torch.Size([5]))
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(
         self,
@@ -53,7 +71,7 @@ class Predictor(nn.Module):
         threshold: float | None = None,
     ):
         super().__init__()
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "classes": list(classes),
             "mean": [float(x) for x in mean],
             "std": [float(x) for x in std],
@@ -74,7 +92,18 @@ class Predictor(nn.Module):
         return (self.model(images) / self.settings["temperature"]).softmax(1)
 
     def probabilities(self, images: Tensor, device: torch.device | None = None) -> Tensor:
-        """As `forward`, in batches, on the best device; the result is on the CPU."""
+        """As `forward`, in batches, on the best device; the result is on the CPU.
+
+        Args:
+            images: uint8 (N, size, size, 3).
+            device: where to compute; the best there is unless given.
+
+        Returns:
+            float32 (N, C).
+
+        Raises:
+            ValueError: images of another size or dtype.
+        """
         size = self.settings["size"]
         if images.dtype != torch.uint8 or images.shape[1:] != (size, size, 3):
             raise ValueError(
@@ -82,7 +111,7 @@ class Predictor(nn.Module):
                 f"uint8 of shape (N, {size}, {size}, 3), as read_image(file, {size}) makes them."
             )
         device = device or pick_device()
-        self.to(device, memory_format=memory_format(device)).eval()
+        self.to(device, memory_format=memory_format(device)).eval()  # type: ignore[call-overload]
         with torch.inference_mode():
             return torch.cat([self(part.to(device)).cpu() for part in images.split(BATCH)])
 
@@ -94,21 +123,39 @@ class Predictor(nn.Module):
 
 
 def save(
-    predictor: Predictor, path: str | os.PathLike, network: str | None = None, **arguments
+    predictor: Predictor,
+    path: str | os.PathLike,
+    network: str | None = None,
+    **arguments: Any,
 ) -> None:
     """Write a predictor to one file, which `torch.load(weights_only=True)` can read.
 
-    network, arguments: the function of `imbalkit.models` that made the model and what it was given,
-        such as ``network="small_net", num_classes=6, width=16``. Without them the file holds no
-        network, and `load` needs one. The write is atomic.
+    The write is atomic. Derived in lesson 12.
 
-    Raises ValueError where the named network does not have the weights of this one.
-    Derived in lesson 12.
+    Args:
+        predictor: what to write.
+        path: of the file.
+        network: the function of `imbalkit.models` that made the model. Without it the file holds no
+            network, and `load` needs one.
+        **arguments: what that function was given, such as ``num_classes=6, width=16``.
+
+    Raises:
+        ValueError: the named network does not have the weights of this one.
+
+    Example:
+        >>> import os, tempfile
+        >>> model = models.plain_cnn(num_classes=2, width=4)
+        >>> predictor = Predictor(model, ["cat", "dog"], mean=[0.5] * 3, std=[0.25] * 3, size=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "cats.pt")
+        ...     save(predictor, path, network="plain_cnn", num_classes=2, width=4)
+        ...     print(load(path).settings["classes"])
+        ['cat', 'dog']
     """
     weights = {name: value.detach().cpu() for name, value in predictor.model.state_dict().items()}
     if network is not None:
         try:
-            build(network, arguments).load_state_dict(weights)
+            build_network(network, arguments).load_state_dict(weights)
         except (RuntimeError, TypeError) as error:
             raise ValueError(
                 f"{network} with {arguments} does not have the weights of this model; name the "
@@ -128,10 +175,23 @@ def save(
 def load(path: str | os.PathLike, model: nn.Module | None = None) -> Predictor:
     """Read what `save` wrote. No code in the file is run.
 
-    model: a network for the weights, where the file names none.
+    Derived in lesson 12.
 
-    Raises ValueError, in one sentence, for a file that is missing, damaged, or of another kind,
-    and for a model that does not fit. Derived in lesson 12.
+    Args:
+        path: of the file.
+        model: a network for the weights, where the file names none.
+
+    Returns:
+        the `Predictor`, on the CPU.
+
+    Raises:
+        ValueError: in one sentence, for a file that is missing, damaged, or of another kind, and
+            for a model that does not fit.
+
+    Example:
+        >>> load("no_such_file.pt")
+        Traceback (most recent call last):
+        ValueError: no_such_file.pt: there is no such file; check the path.
     """
     path = Path(path)
     if not path.is_file():
@@ -151,7 +211,7 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> Predictor:
     try:
         if model is None and content["network"] is None:
             raise ValueError("it names no network; pass load(path, model=...)")
-        model = model or build(content["network"], content["arguments"])
+        model = model or build_network(content["network"], content["arguments"])
         model.load_state_dict(content["weights"])
         return Predictor(model, **content["settings"])
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
@@ -159,7 +219,7 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> Predictor:
         raise ValueError(f"{path}: the predictor cannot be restored: {reason}.") from error
 
 
-def build(network: str, arguments: dict) -> nn.Module:
+def build_network(network: str, arguments: dict) -> nn.Module:
     """Make a network of `imbalkit.models` by name. Raises ValueError for any other name."""
     if network not in NETWORKS:
         raise ValueError(f"there is no network '{network}'; use one of {', '.join(NETWORKS)}.")
@@ -192,11 +252,24 @@ def check_settings(settings: dict) -> None:
 def export(predictor: Predictor, path: str | os.PathLike) -> None:
     """Write the computation itself by ``torch.export``, for programs without imbalkit.
 
-    path: should end in .pt2. ``torch.export.load(path).module()`` takes images uint8
-        (N, size, size, 3), N from 1 on, and gives probabilities (N, C). The settings lie in the
-        file as "settings.json"; the decision by a threshold is not part of the computation.
+    ``torch.export.load(path).module()`` takes images uint8 (N, size, size, 3), N from 1 on, and
+    gives probabilities (N, C). The settings lie in the file as "settings.json"; the decision by a
+    threshold is not part of the computation. Derived in lesson 12.
 
-    Derived in lesson 12.
+    Args:
+        predictor: what to write.
+        path: of the file; it should end in .pt2.
+
+    Example:
+        >>> import os, tempfile
+        >>> model = models.plain_cnn(num_classes=2, width=4)
+        >>> predictor = Predictor(model, ["cat", "dog"], mean=[0.5] * 3, std=[0.25] * 3, size=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "cats.pt2")
+        ...     export(predictor, path)
+        ...     program = torch.export.load(path).module()
+        >>> program(torch.zeros(1, 8, 8, 3, dtype=torch.uint8)).shape
+        torch.Size([1, 2])
     """
     size = predictor.settings["size"]
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
@@ -205,7 +278,7 @@ def export(predictor: Predictor, path: str | os.PathLike) -> None:
     predictor = copy.deepcopy(predictor).eval().cpu().to(memory_format=torch.contiguous_format)
     program = torch.export.export(predictor, (example,), dynamic_shapes=({0: batch},))
     settings = json.dumps(predictor.settings, ensure_ascii=False)
-    torch.export.save(program, path, extra_files={EXTRA: settings})
+    torch.export.save(program, path, extra_files={SETTINGS_FILE: settings})
 
 
 __all__ = ["Predictor", "export", "load", "save"]

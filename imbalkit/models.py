@@ -1,5 +1,8 @@
-"""Small networks for 32x32 images. Each has `features` (images to vectors) and `classifier`
-(vectors to logits), so that a lesson can train, freeze or replace either half."""
+"""Small networks for 32x32 images, each in two halves.
+
+`features` turns images into vectors and `classifier` turns vectors into logits, so that a lesson
+can train, freeze or replace either half.
+"""
 
 import copy
 
@@ -11,7 +14,18 @@ from torch import Tensor, nn
 class Classifier(nn.Module):
     """A network in two halves: ``classifier(features(images))``.
 
-    Images float, (N, 3, H, W); features float, (N, width); logits float, (N, C).
+    Takes images, floats (N, 3, H, W), and gives logits, floats (N, C).
+
+    Args:
+        features: images to vectors, floats (N, width).
+        width: numbers in a vector.
+        num_classes: C.
+
+    Example:
+        >>> features = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> model = Classifier(features, width=3, num_classes=10)
+        >>> model(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, features: nn.Module, width: int, num_classes: int):
@@ -26,11 +40,22 @@ class Classifier(nn.Module):
 def plain_cnn(num_classes: int = 10, width: int = 32, batchnorm: bool = False) -> Classifier:
     """Three strided convolutions with ReLU: fast, weak, easy to break.
 
-    0.1 M parameters at width 32. The workhorse of lessons 00 to 02; with `batchnorm` a BatchNorm
-    stands behind each convolution, to show in lesson 02 what it changes.
+    0.1 M parameters at width 32. The workhorse of lessons 00 to 02.
+
+    Args:
+        num_classes: C.
+        width: channels of the first convolution; the others have twice and four times as many.
+        batchnorm: put a BatchNorm behind each convolution, to show in lesson 02 what it changes.
+
+    Returns:
+        an untrained `Classifier`.
+
+    Example:
+        >>> plain_cnn(num_classes=10, width=8)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
-    def block(inputs, outputs):
+    def block(inputs: int, outputs: int) -> list[nn.Module]:
         norm = [nn.BatchNorm2d(outputs)] if batchnorm else []
         return [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), *norm, nn.ReLU()]
 
@@ -48,9 +73,21 @@ def small_net(num_classes: int = 10, width: int = 32) -> Classifier:
     for its time on two CPU cores. Its shape follows the networks of the CIFAR-10 speed records
     (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU"), with two changes for
     processors: ReLU in place of GELU, and half the channels in the stem, whose images are largest.
+
+    Args:
+        num_classes: C.
+        width: channels of the first block; the others have twice and four times as many.
+
+    Returns:
+        an untrained `Classifier`.
+
+    Example:
+        >>> model = small_net(num_classes=10)
+        >>> f"{sum(p.numel() for p in model.parameters()):,}"
+        '291,494'
     """
 
-    def block(inputs, outputs):
+    def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
             nn.MaxPool2d(2),
@@ -97,6 +134,21 @@ def resnet(depth: int = 32, num_classes: int = 10) -> Classifier:
     """The CIFAR ResNet of He et al. 2016 (section 4.2), widths 16-32-64; depth 6n + 2.
 
     ResNet-32 has 0.46 M parameters and is the network of nearly every long-tail paper.
+
+    Args:
+        depth: 8, 14, 20, 26, 32, ...
+        num_classes: C.
+
+    Returns:
+        an untrained `Classifier`.
+
+    Raises:
+        ValueError: another depth.
+
+    Example:
+        >>> model = resnet(32)
+        >>> f"{sum(p.numel() for p in model.parameters()):,}"
+        '464,154'
     """
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"depth is {depth}; a CIFAR ResNet has depth 6n + 2: 8, 20, 32, 56, ...")
@@ -118,12 +170,21 @@ def resnet(depth: int = 32, num_classes: int = 10) -> Classifier:
 
 
 class CosineClassifier(nn.Module):
-    """Logits are cosines between the features and one vector per class: no class can win by a
-    long vector or a bias.
+    """Logits are cosines between the features and one vector per class.
 
-    Features (N, width) to cosines (N, C), from -1 to 1. A loss has to multiply them by a scale, as
-    `imbalkit.losses.LDAMLoss` does, and so has whoever wants probabilities of the trained model:
-    the softmax of cosines is nearly flat. Derived in lesson 09.
+    No class can then win by a long vector or a bias. Takes features (N, width) and gives cosines
+    (N, C), from -1 to 1. A loss has to multiply them by a scale, as `imbalkit.losses.LDAMLoss`
+    does, and so has whoever wants probabilities of the trained model: the softmax of cosines is
+    nearly flat. Derived in lesson 09.
+
+    Args:
+        width: numbers in a vector.
+        num_classes: C.
+
+    Example:
+        >>> cosines = CosineClassifier(width=4, num_classes=3)(torch.rand(2, 4))
+        >>> cosines.shape, bool((cosines.abs() <= 1).all())
+        (torch.Size([2, 3]), True)
     """
 
     def __init__(self, width: int, num_classes: int):
@@ -138,7 +199,18 @@ class CosineClassifier(nn.Module):
 class ScaledClassifier(nn.Module):
     """A fixed linear classifier whose logits are multiplied by one learnable factor per class.
 
-    Features (N, width) to logits (N, C). Derived in lesson 06.
+    Takes features (N, width) and gives logits (N, C). Derived in lesson 06.
+
+    Args:
+        classifier: the trained layer; it is copied.
+
+    Example:
+        >>> classifier = nn.Linear(4, 3)
+        >>> scaled = ScaledClassifier(classifier)
+        >>> [name for name, p in scaled.named_parameters() if p.requires_grad]
+        ['scale']
+        >>> scaled.folded().weight.equal(classifier.weight)  # all factors start at 1
+        True
     """
 
     def __init__(self, classifier: nn.Linear):
@@ -155,25 +227,34 @@ class ScaledClassifier(nn.Module):
 
 
 def rescaled(classifier: nn.Linear, scale: Tensor) -> nn.Linear:
-    """A copy of a linear classifier with each class's logit multiplied by its entry of `scale`."""
+    """A copy of a linear classifier with each class's logit multiplied by its entry of `scale`.
+
+    Args:
+        classifier: a linear layer of C classes; it stays as it is.
+        scale: floats (C,).
+
+    Returns:
+        an ``nn.Linear`` of the same size.
+
+    Example:
+        >>> classifier = nn.Linear(4, 2)
+        >>> features = torch.rand(5, 4)
+        >>> double = rescaled(classifier, torch.tensor([2.0, 2.0]))
+        >>> torch.allclose(double(features), 2 * classifier(features))
+        True
+    """
     result = copy.deepcopy(classifier).requires_grad_(True)
     with torch.no_grad():
-        result.weight *= scale[:, None]
+        result.weight.mul_(scale[:, None])
         if result.bias is not None:
-            result.bias *= scale
+            result.bias.mul_(scale)
     return result
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Number of trainable numbers in the model."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 __all__ = [
     "Classifier",
     "CosineClassifier",
     "ScaledClassifier",
-    "count_parameters",
     "plain_cnn",
     "rescaled",
     "resnet",

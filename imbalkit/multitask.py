@@ -17,18 +17,31 @@ from imbalkit.training import predict
 class WithDifficulty(Classifier):
     """A classifier and a head that predicts the difficulty of each image, on shared features.
 
-    features: images (N, 3, H, W) to vectors (N, width).
-    Training mode: ``(logits (N, C), difficulty (N,))``; evaluation mode: logits.
+    In training mode it gives ``(logits (N, C), difficulty (N,))``, in evaluation mode logits.
 
     After Yoo and Kweon 2019, "Learning loss for active learning", whose head predicts the loss.
     Derived in lesson 07.
+
+    Args:
+        features: images (N, 3, H, W) to vectors (N, width).
+        width: numbers in a vector.
+        num_classes: C.
+
+    Example:
+        >>> from imbalkit.models import plain_cnn
+        >>> model = WithDifficulty(plain_cnn(width=4).features, width=16, num_classes=10)
+        >>> logits, difficulty = model(torch.rand(2, 3, 32, 32))
+        >>> logits.shape, difficulty.shape, model.eval()(torch.rand(2, 3, 32, 32)).shape
+        (torch.Size([2, 10]), torch.Size([2]), torch.Size([2, 10]))
     """
 
     def __init__(self, features: nn.Module, width: int, num_classes: int):
         super().__init__(features, width, num_classes)
         self.difficulty = nn.Sequential(nn.Linear(width, 1), nn.Flatten(0))
 
-    def forward(self, images: Tensor):
+    def forward(  # type: ignore[override]
+        self, images: Tensor
+    ) -> Tensor | tuple[Tensor, Tensor]:
         features = self.features(images)
         logits = self.classifier(features)
         return (logits, self.difficulty(features)) if self.training else logits
@@ -37,8 +50,18 @@ class WithDifficulty(Classifier):
 def difficulty_target(losses: Tensor) -> Tensor:
     """How hard each image is for the model now: its loss, in standard deviations from the batch.
 
-    losses: floats (N,), one loss per image. Returns floats (N,) of mean 0 and deviation 1, without
-    gradient: a head that learns them must not change what it measures. Derived in lesson 07.
+    Without gradient: a head that learns them must not change what it measures. Derived in lesson
+    07.
+
+    Args:
+        losses: floats (N,), one loss per image.
+
+    Returns:
+        floats (N,) of mean 0 and deviation 1.
+
+    Example:
+        >>> [round(hard, 3) for hard in difficulty_target(torch.tensor([1.0, 3.0])).tolist()]
+        [-1.0, 1.0]
     """
     losses = losses.detach()
     return (losses - losses.mean()) / (losses.std(correction=0) + 1e-6)
@@ -47,11 +70,19 @@ def difficulty_target(losses: Tensor) -> Tensor:
 class DifficultyLoss(nn.Module):
     """Cross-entropy plus `share` times the error of the predicted difficulty.
 
-    share: weight of the second task; its error is the Huber loss to `difficulty_target`.
-    hard_first: also weigh each image by 1 + sigmoid(predicted difficulty), scaled to mean 1, so
-        that images rated hard count up to about twice as much as easy ones.
+    Takes the output of `WithDifficulty` in training mode and class indices, int64 (N,). Derived in
+    lesson 07.
 
-    Takes the output of `WithDifficulty` in training mode. Derived in lesson 07.
+    Args:
+        share: weight of the second task; its error is the Huber loss to `difficulty_target`.
+        hard_first: also weigh each image by 1 + sigmoid(predicted difficulty), scaled to mean 1, so
+            that images rated hard count up to about twice as much as easy ones.
+
+    Example:
+        >>> logits, difficulty = torch.zeros(2, 3), torch.zeros(2)
+        >>> loss = DifficultyLoss()((logits, difficulty), torch.tensor([0, 1]))
+        >>> bool(loss.isclose(torch.tensor(3.0).log()))  # no image is harder than the other
+        True
     """
 
     def __init__(self, share: float = 0.5, hard_first: bool = False):
@@ -71,7 +102,26 @@ class DifficultyLoss(nn.Module):
 def rate_difficulty(
     model: WithDifficulty, batches: Iterable, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The predicted difficulty and the label of each image: float32 (N,) and int64 (N,)."""
+    """The predicted difficulty and the label of each image.
+
+    Derived in lesson 07.
+
+    Args:
+        model: trained; it stays in its mode.
+        batches: ``(images, targets)``, as `training.predict` takes them.
+        device: where to compute; the best there is unless given.
+
+    Returns:
+        float32 (N,) and int64 (N,), on the CPU.
+
+    Example:
+        >>> from imbalkit.models import plain_cnn
+        >>> model = WithDifficulty(plain_cnn(width=4).features, width=16, num_classes=10)
+        >>> batches = [(torch.rand(2, 3, 32, 32), torch.tensor([3, 5]))]
+        >>> difficulty, labels = rate_difficulty(model, batches)
+        >>> difficulty.shape, labels.tolist()
+        (torch.Size([2]), [3, 5])
+    """
     # `predict` puts this half back into the mode it came in: that of the model.
     half = nn.Sequential(model.features, model.difficulty).train(model.training)
     return predict(half, batches, device)
@@ -80,28 +130,57 @@ def rate_difficulty(
 class WithRotation(Classifier):
     """A classifier and a head that tells by how many quarter turns an image was rotated.
 
-    Training mode: the batch passes a second time, each image turned by 0 to 3 quarters at random;
-    ``(logits (N, C), rotation logits (N, 4), turns int64 (N,))``. Evaluation mode: logits.
+    In training mode the batch passes a second time, each image turned by 0 to 3 quarters at
+    random, and the output is ``(logits (N, C), rotation logits (N, 4), turns int64 (N,))``. In
+    evaluation mode it is logits.
 
     Gidaris et al. 2018, "Unsupervised representation learning by predicting image rotations".
     Derived in lesson 07.
+
+    Args:
+        features: square images (N, 3, H, H) to vectors (N, width).
+        width: numbers in a vector.
+        num_classes: C.
+
+    Example:
+        >>> from imbalkit.models import plain_cnn
+        >>> model = WithRotation(plain_cnn(width=4).features, width=16, num_classes=10)
+        >>> [tuple(output.shape) for output in model(torch.rand(2, 3, 32, 32))]
+        [(2, 10), (2, 4), (2,)]
     """
 
     def __init__(self, features: nn.Module, width: int, num_classes: int):
         super().__init__(features, width, num_classes)
         self.rotation = nn.Linear(width, 4)
 
-    def forward(self, images: Tensor):
+    def forward(  # type: ignore[override]
+        self, images: Tensor
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         if not self.training:
             return super().forward(images)
         turns = torch.randint(4, (len(images),), device=images.device)
-        features = self.features(torch.cat([images, turned(images, turns)]))
+        features = self.features(torch.cat([images, rotate_quarters(images, turns)]))
         upright, rotated = features.chunk(2)
         return self.classifier(upright), self.rotation(rotated), turns
 
 
-def turned(images: Tensor, turns: Tensor) -> Tensor:
-    """Square images (N, 3, H, H), each rotated by its number of quarter turns, int64 (N,)."""
+def rotate_quarters(images: Tensor, turns: Tensor) -> Tensor:
+    """Square images, each rotated counter-clockwise by its number of quarter turns.
+
+    Derived in lesson 07.
+
+    Args:
+        images: any dtype, (N, 3, H, H).
+        turns: int64 (N,), from 0 to 3.
+
+    Returns:
+        images as they came, (N, 3, H, H).
+
+    Example:
+        >>> image = torch.tensor([[[[1, 2], [3, 4]]]])
+        >>> rotate_quarters(image, torch.tensor([1])).tolist()
+        [[[[2, 4], [1, 3]]]]
+    """
     for quarter in (1, 2, 3):
         this_many = (turns == quarter).view(-1, 1, 1, 1)
         images = torch.where(this_many, images.rot90(quarter, (2, 3)), images)
@@ -111,7 +190,17 @@ def turned(images: Tensor, turns: Tensor) -> Tensor:
 class RotationLoss(nn.Module):
     """Cross-entropy of the classes plus `share` times that of the rotations.
 
-    Takes the output of `WithRotation` in training mode. Derived in lesson 07.
+    Takes the output of `WithRotation` in training mode and class indices, int64 (N,). Derived in
+    lesson 07.
+
+    Args:
+        share: weight of the second task.
+
+    Example:
+        >>> outputs = torch.zeros(2, 3), torch.zeros(2, 4), torch.tensor([0, 3])
+        >>> loss = RotationLoss(share=0.5)(outputs, torch.tensor([0, 1]))
+        >>> round(float(loss), 4)  # ln 3 + 0.5 ln 4
+        1.7918
     """
 
     def __init__(self, share: float = 0.5):
@@ -132,5 +221,5 @@ __all__ = [
     "WithRotation",
     "difficulty_target",
     "rate_difficulty",
-    "turned",
+    "rotate_quarters",
 ]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from imbalkit.data.folder import UnreadableImage, image_files, read_image, shown
+from imbalkit.data.folder import UnreadableImage, image_files, printable_name, read_image
 from imbalkit.files import atomic_path
 from imbalkit.inference import BATCH, Predictor, load
 
@@ -63,7 +63,7 @@ def predict_folder(
     for start in range(0, len(files), BATCH):
         names, pixels = [], []
         for file in files[start : start + BATCH]:
-            name = shown(file.relative_to(root).as_posix())
+            name = printable_name(file.relative_to(root).as_posix())
             try:
                 pixels.append(read_image(file, size)[0])
                 names.append(name)

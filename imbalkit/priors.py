@@ -10,6 +10,7 @@ the training prior is equal for all classes: ones.
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbalkit.checks import describe_array, to_numpy
@@ -17,23 +18,40 @@ from imbalkit.checks import describe_array, to_numpy
 MOST_STEPS, CHANGE = 10_000, 1e-7  # of `estimate_prior`
 
 
-def adjust_logits(logits: Tensor, train_prior, test_prior=None, tau: float = 1.0) -> Tensor:
+def adjust_logits(
+    logits: Tensor,
+    train_prior: ArrayLike,
+    test_prior: ArrayLike | None = None,
+    tau: float = 1.0,
+) -> Tensor:
     """Logits as of a model that expects the classes in the shares of `test_prior`.
 
     They are logits + tau (log test_prior - log train_prior): post-hoc logit adjustment.
 
-    logits: floats (N, C), before softmax; half precision is computed in float32.
-    train_prior: in which shares the classes came in the training, all above 0, (C,).
-    test_prior: in which shares they will come, (C,); a class of 0 is never predicted. Without it
-        all classes alike.
-    tau: how much of the prior to exchange; 0 is nothing, 1 what theory says. Logits that are too
-        large, as those of an overconfident model, want more than 1.
-
-    Raises ValueError for a prior that is none, or does not fit the logits.
-
     Menon et al. 2021, "Long-tail learning via logit adjustment", equation 9; with a test prior
     Saerens et al. 2002, "Adjusting the outputs of a classifier to new a priori probabilities".
     Derived in lesson 09.
+
+    Args:
+        logits: floats (N, C), before softmax; half precision is computed in float32.
+        train_prior: in which shares the classes came in the training, all above 0, (C,).
+        test_prior: in which shares they will come, (C,); a class of 0 is never predicted. Without
+            it all classes alike.
+        tau: how much of the prior to exchange; 0 is nothing, 1 what theory says. Logits that are
+            too large, as those of an overconfident model, want more than 1.
+
+    Returns:
+        floats (N, C), on the device of the logits.
+
+    Raises:
+        ValueError: a prior that is none or does not fit the logits, or a tau below 0.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0]])
+        >>> adjust_logits(logits, train_prior=[100, 1]).argmax(1).tolist()
+        [1]
+        >>> adjust_logits(logits, [100, 1], test_prior=[100, 1]).tolist()
+        [[2.0, 0.0]]
     """
     if not 0 <= tau < np.inf:
         raise ValueError(f"tau is {tau}; it must be finite and 0 or more.")
@@ -46,19 +64,29 @@ def adjust_logits(logits: Tensor, train_prior, test_prior=None, tau: float = 1.0
     return logits + torch.from_numpy(shift).to(logits.device, logits.dtype)
 
 
-def estimate_prior(logits: Tensor, train_prior) -> Tensor:
-    """The shares in which the classes come among images without labels: float32 (C,), on the CPU.
+def estimate_prior(logits: Tensor, train_prior: ArrayLike) -> Tensor:
+    """The shares in which the classes come among images without labels.
 
     Expectation-maximisation: adjust the model's probabilities to the present guess of the shares,
     take their mean as the next guess, until it stays. It trusts the probabilities, so a model that
     is too sure of itself, or of other images than these, misleads it.
 
-    logits: floats (N, C) of the images in use; the more images, the better the estimate.
-    train_prior: as in `adjust_logits`.
-
-    Raises ValueError for logits that are not finite, and as `adjust_logits`.
-
     Saerens et al. 2002. Derived in lesson 09.
+
+    Args:
+        logits: floats (N, C) of the images in use; the more images, the better the estimate.
+        train_prior: as in `adjust_logits`.
+
+    Returns:
+        float32 (C,) that sums to 1, on the CPU.
+
+    Raises:
+        ValueError: logits that are not finite, and as `adjust_logits`.
+
+    Example:
+        >>> sure = torch.tensor([[9.0, 0.0], [0.0, 9.0], [0.0, 9.0], [0.0, 9.0]])
+        >>> [round(share, 2) for share in estimate_prior(sure, train_prior=[1, 1]).tolist()]
+        [0.25, 0.75]
     """
     train = checked_prior(train_prior, logits, "train_prior")
     check_all_trained(train)
@@ -78,7 +106,7 @@ def estimate_prior(logits: Tensor, train_prior) -> Tensor:
     return prior.float()
 
 
-def checked_prior(prior, logits: Tensor, name: str = "test_prior") -> np.ndarray:
+def checked_prior(prior: ArrayLike, logits: Tensor, name: str = "test_prior") -> np.ndarray:
     """A prior as shares, float64 (C,), or what is wrong with it."""
     values = to_numpy(prior)
     if values.dtype.kind not in "iuf" or values.shape != logits.shape[1:]:

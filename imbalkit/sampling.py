@@ -9,38 +9,62 @@ anew for every epoch from torch's global generator, so that ``torch.manual_seed`
 training; with a generator of their own they repeat whatever else happens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
 from imbalkit.checks import check_counts, to_numpy
 
 
-def class_shares(counts, power: float = 0.0) -> Tensor:
-    """The share q_c of each class in a batch, in proportion to n_c^power: float64 (C,).
-
-    power: 1 draws images as they are, 1/2 is square-root sampling, 0 class-balanced sampling.
-    A class without an image has the share 0.
+def class_shares(counts: ArrayLike, power: float = 0.0) -> Tensor:
+    """The share q_c of each class in a batch, in proportion to n_c^power.
 
     Kang et al. 2020, "Decoupling representation and classifier", equation 1. Derived in lesson 05.
+
+    Args:
+        counts: images of each class, integers (C,).
+        power: 1 draws images as they are, 1/2 is square-root sampling, 0 class-balanced sampling.
+
+    Returns:
+        float64 (C,) that sums to 1. A class without an image has the share 0.
+
+    Raises:
+        ValueError: counts that are none.
+
+    Example:
+        >>> class_shares([90, 10], power=1).tolist()
+        [0.9, 0.1]
+        >>> class_shares([90, 10, 0]).tolist()
+        [0.5, 0.5, 0.0]
     """
-    counts = torch.from_numpy(check_counts(counts)).double()
-    shares = torch.where(counts > 0, counts**power, 0.0)
+    images = torch.from_numpy(check_counts(counts)).double()
+    shares = torch.where(images > 0, images**power, 0.0)
     return shares / shares.sum()
 
 
-def image_weights(labels, shares) -> Tensor:
-    """One weight per image, q_c / n_c, so that the classes are drawn in the shares q: float64 (N,).
+def image_weights(labels: ArrayLike, shares: ArrayLike) -> Tensor:
+    """One weight per image, q_c / n_c, so that the classes are drawn in the shares q.
 
-    labels: class of each image of the set that is sampled, integers (N,). For a `Subset` these
-        are the labels of the subset, not those of its parent.
-    shares: one number q_c per class, floats (C,), 0 or more.
-
-    Raises ValueError for shares that are none, and for a class that has a share and no image.
     Derived in lesson 05.
+
+    Args:
+        labels: class of each image of the set that is sampled, integers (N,). For a `Subset` these
+            are the labels of the subset, not those of its parent.
+        shares: one number q_c per class, floats (C,), 0 or more.
+
+    Returns:
+        float64 (N,).
+
+    Raises:
+        ValueError: shares that are none, or a class that has a share and no image.
+
+    Example:
+        >>> image_weights([0, 0, 1], [0.5, 0.5]).tolist()
+        [0.25, 0.25, 0.5]
     """
     labels, shares = as_labels(labels), torch.as_tensor(to_numpy(shares)).double()
     if not (shares.isfinite().all() and (shares >= 0).all() and shares.sum() > 0):
@@ -60,23 +84,39 @@ def image_weights(labels, shares) -> Tensor:
 
 
 def weighted_sampler(
-    labels,
+    labels: ArrayLike,
     power: float = 0.0,
     num_samples: int | None = None,
     generator: torch.Generator | None = None,
 ) -> WeightedRandomSampler:
     """Draw images with replacement, the classes in the shares n_c^power.
 
-    labels: class of each image, integers (N,).
-    power: as in `class_shares`: 0 is class-balanced, 1/2 square-root sampling.
-    num_samples: the length of an epoch; as many as there are images unless given.
-
     Derived in lesson 05.
+
+    Args:
+        labels: class of each image, integers (N,).
+        power: as in `class_shares`: 0 is class-balanced, 1/2 square-root sampling.
+        num_samples: the length of an epoch; as many as there are images unless given.
+        generator: where the draws come from; torch's global one unless given.
+
+    Returns:
+        a sampler for ``DataLoader(sampler=...)``.
+
+    Raises:
+        ValueError: labels that are no class numbers, or a class number without an image.
+
+    Example:
+        >>> labels = torch.tensor([0] * 90 + [1] * 10)
+        >>> sampler = weighted_sampler(labels, generator=torch.Generator().manual_seed(0))
+        >>> drawn = labels[list(sampler)].float().mean()  # the share of class 1
+        >>> len(sampler), bool(0.35 < drawn < 0.65)
+        (100, True)
     """
     labels = as_labels(labels)
     weights = image_weights(labels, class_shares(torch.bincount(labels), power))
     length = len(labels) if num_samples is None else num_samples
-    return WeightedRandomSampler(weights, length, generator=generator)
+    # torch's annotation asks for a list; a tensor is what it makes of it.
+    return WeightedRandomSampler(weights, length, generator=generator)  # type: ignore[arg-type]
 
 
 class ProgressiveSampler(Sampler[int]):
@@ -86,13 +126,27 @@ class ProgressiveSampler(Sampler[int]):
     Each pass counts as an epoch; `fit` sets it, also where a training resumes. After T epochs
     the shares stay balanced.
 
-    labels: class of each image, integers (N,).
-    epochs: T, the passes over which the mix changes.
-
     Kang et al. 2020, equation 2. Derived in lesson 05.
+
+    Args:
+        labels: class of each image, integers (N,).
+        epochs: T, the passes over which the mix changes, 2 or more.
+        generator: where the draws come from; torch's global one unless given.
+
+    Raises:
+        ValueError: fewer than 2 epochs, or labels that are no class numbers.
+
+    Example:
+        >>> sampler = ProgressiveSampler([0] * 9 + [1], epochs=3)
+        >>> for epoch in range(3):
+        ...     sampler.set_epoch(epoch)
+        ...     print(sampler.shares().tolist())
+        [0.9, 0.1]
+        [0.7, 0.3]
+        [0.5, 0.5]
     """
 
-    def __init__(self, labels, epochs: int, generator: torch.Generator | None = None):
+    def __init__(self, labels: ArrayLike, epochs: int, generator: torch.Generator | None = None):
         if epochs < 2:
             raise ValueError(f"epochs is {epochs}; a mix that changes needs at least 2.")
         self.labels = as_labels(labels)
@@ -125,11 +179,26 @@ class CountSampler(Sampler[int]):
     range, ``[min(max(n, low), high) for n in counts]``, the rare classes are repeated and the
     frequent ones thinned.
 
-    labels: class of each image, integers (N,). per_class: images an epoch, integers (C,).
     Derived in lesson 05; the two steps together in lesson 06.
+
+    Args:
+        labels: class of each image, integers (N,).
+        per_class: images an epoch, integers (C,).
+        generator: where the draws come from; torch's global one unless given.
+
+    Raises:
+        ValueError: as `draw_per_class`.
+
+    Example:
+        >>> labels = torch.tensor([0] * 9 + [1])
+        >>> sampler = CountSampler(labels, [3, 3])
+        >>> len(sampler), labels[list(sampler)].bincount().tolist()
+        (6, [3, 3])
     """
 
-    def __init__(self, labels, per_class: Sequence[int], generator: torch.Generator | None = None):
+    def __init__(
+        self, labels: ArrayLike, per_class: ArrayLike, generator: torch.Generator | None = None
+    ):
         self.labels, self.generator = as_labels(labels), generator
         self.per_class = check_per_class(self.labels, per_class)
 
@@ -142,15 +211,30 @@ class CountSampler(Sampler[int]):
 
 
 def draw_per_class(
-    labels, per_class: Sequence[int], generator: torch.Generator | None = None
+    labels: ArrayLike, per_class: ArrayLike, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Indices of `per_class[c]` images of each class c, class after class: int64.
+    """Indices of `per_class[c]` images of each class c, class after class.
 
     Each image of a class is taken equally often, give or take one; who is taken once more is
     random. Draw from training images only, after the split: a copy in the validation set would be
     an image that the model has trained on.
 
-    Raises ValueError for a class that is asked for and has no image. Derived in lesson 05.
+    Derived in lesson 05.
+
+    Args:
+        labels: class of each image, integers (N,).
+        per_class: images wanted of each class, integers (C,), 0 or more.
+        generator: where the draws come from; torch's global one unless given.
+
+    Returns:
+        int64 (sum of per_class,).
+
+    Raises:
+        ValueError: a class that is asked for and has no image, or a label without an entry.
+
+    Example:
+        >>> draw_per_class([0, 0, 1], [0, 3]).tolist()
+        [2, 2, 2]
     """
     labels = as_labels(labels)
     drawn = []
@@ -163,22 +247,22 @@ def draw_per_class(
     return torch.cat(drawn)
 
 
-def check_per_class(labels: Tensor, per_class: Sequence[int]) -> list[int]:
+def check_per_class(labels: Tensor, per_class: ArrayLike) -> list[int]:
     """`per_class` as a list, or what is wrong with drawing so many images of each class."""
-    per_class = check_counts(per_class).tolist()
-    if labels.max() >= len(per_class):
+    asked = check_counts(per_class).tolist()
+    if labels.max() >= len(asked):
         raise ValueError(
-            f"labels run to {int(labels.max())} but per_class has {len(per_class)} entries; give "
+            f"labels run to {int(labels.max())} but per_class has {len(asked)} entries; give "
             "one per class."
         )
-    counts = torch.bincount(labels, minlength=len(per_class)).tolist()
-    for c, (wanted, there) in enumerate(zip(per_class, counts, strict=True)):
+    counts = torch.bincount(labels, minlength=len(asked)).tolist()
+    for c, (wanted, there) in enumerate(zip(asked, counts, strict=True)):
         if wanted and not there:
             raise ValueError(f"class {c} has no image to draw; ask for 0 of it.")
-    return per_class
+    return asked
 
 
-def as_labels(labels) -> Tensor:
+def as_labels(labels: ArrayLike) -> Tensor:
     """Labels as an int64 tensor (N,) on the CPU, where samplers work, or what is wrong."""
     labels = to_numpy(labels)
     if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):

@@ -68,6 +68,11 @@ def md5_of(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
+def count_parameters(model) -> int:
+    """Number of trainable numbers in the model."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
 def expect_not_yet(exercise, answer, message: str) -> None:
     """The answers (a list of them) are wrong, and `message` is in what is said of them."""
     feedback = exercise.feedback(*answer)

@@ -1,5 +1,7 @@
 """What the augmentations do to images and targets: oracles, identities, and that options act."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -446,3 +448,13 @@ def test_a_class_without_images_is_never_pasted():
 def test_a_probability_beyond_one_is_refused():
     with pytest.raises(ValueError, match="probability is 2"):
         PasteRare(one_coloured(), probability=2, device=CPU)
+
+
+def test_the_uniform_distribution_needs_no_scipy_and_is_the_same(monkeypatch):
+    middles = (np.arange(4096) + 0.5) / 4096
+    ours = Mixup(3).lambdas
+    assert ours.equal(torch.from_numpy(stats.beta.ppf(middles, 1, 1)).float())
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    assert Mixup(3).lambdas.equal(ours)
+    with pytest.raises(ImportError, match=r"scipy.stats is needed here; install it with: pip "):
+        Mixup(3, alpha=0.4)

@@ -4,7 +4,6 @@ from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSamp
 
 from imbalkit.data import (
     Batches,
-    Cutout,
     ImageDataset,
     ImageSet,
     RandomCrop,
@@ -69,7 +68,7 @@ def test_shuffling_visits_each_image_once_and_differs_each_pass():
 def test_one_seed_repeats_order_and_augmentation(tiny_set):
     def run():
         torch.manual_seed(3)
-        augment = [RandomCrop(), RandomFlip(), Cutout()]
+        augment = [RandomCrop(), RandomFlip()]
         batches = Batches(
             tiny_set, 16, mean=MEAN, std=STD, shuffle=True, augment=augment, device=CPU
         )
@@ -139,16 +138,6 @@ def test_random_flip_mirrors_about_half():
     mirrored = (flipped == images.flip(3)).flatten(1).all(1)
     assert (same | mirrored).all()
     assert 160 < mirrored.sum() < 240
-
-
-def test_cutout_blackens_one_square_and_nothing_else():
-    images = random_images(200).clamp(min=1)
-    cut, _ = Cutout(8)(images, None, torch.Generator().manual_seed(0))
-    black = (cut == 0).all(1)
-    assert cut[~black[:, None].expand_as(cut)].equal(images[~black[:, None].expand_as(cut)])
-    rows, columns = black.any(2).sum(1), black.any(1).sum(1)
-    assert (black.flatten(1).sum(1) == rows * columns).all()  # a full rectangle
-    assert rows.max() == columns.max() == 8 and rows.min() < 8  # clipped at the border
 
 
 def test_augmentations_see_the_targets_and_may_mix_them(tiny_set):

@@ -13,8 +13,9 @@ from helpers import accept_checksums, write_archive, write_cifar
 from imbalkit.course.embedded import embedded_digits
 from imbalkit.data import command
 from imbalkit.data.download import CIFAR
+from imbalkit.data.folder import import_folder
 from imbalkit.data.longtail import Manifest
-from imbalkit.data.sources import cifar_state, load_cifar, load_folder
+from imbalkit.data.sources import cifar_state, load_cifar
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ["make_long_tail"]
@@ -164,7 +165,7 @@ def test_the_images_are_those_of_the_manifest(cifar10, tmp_path):
     assert run("make_long_tail", path, "--ratio", 50, "--images", folder) == 0
     train, _ = load_cifar(tmp_path / "data")
     subset = Manifest.load(path).apply(train)
-    written = load_folder(folder)
+    written = import_folder(folder).images
     assert written.classes == subset.classes
     assert written.class_counts().tolist() == subset.class_counts().tolist()
     order = sorted(range(len(subset)), key=Manifest.load(path).indices.__getitem__)

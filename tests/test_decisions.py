@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import precision_recall_curve
 
 from imbalkit.course.advice import first_remedy
 from imbalkit.decisions import (
@@ -156,3 +160,49 @@ def test_a_long_tail_gets_late_sampling_and_its_cautions():
     assert len(both.cautions) == 2 and "no class has more than 100" in str(both)
     with pytest.raises(ValueError, match="class 1 has no training image"):
         first_remedy([3, 0])
+
+
+def test_a_label_without_a_column_is_named():
+    with pytest.raises(ValueError, match="labels run from 0 to 2 but the logits have 2 columns"):
+        fit_temperature(torch.zeros(2, 2), [0, 2])
+
+
+# --- scipy and scikit-learn say the same
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), classes=st.integers(2, 6), factor=st.floats(0.2, 8))
+def test_the_temperature_is_the_one_that_scipy_finds(seed, classes, factor):
+    logits, labels = honest(200, classes, seed)
+    logits = factor * logits.double()
+
+    def loss(log_inverse):
+        return float(F.cross_entropy(logits * np.exp(log_inverse), labels))
+
+    bounds = (-np.log(20), -np.log(0.05))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9})
+    assert fit_temperature(logits, labels) == pytest.approx(float(np.exp(-found.x)), rel=1e-4)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), st.booleans()), min_size=1
+    ).filter(lambda rows: any(of_class for _, of_class in rows))
+)
+def test_precision_and_recall_are_those_of_scikit_learn(rows):
+    probabilities, of_class = map(np.array, zip(*rows, strict=True))
+    precision, recall, thresholds = precision_recall_curve(of_class, probabilities)
+    ours = precision_recall(probabilities, of_class)
+    for mine, theirs in zip(
+        ours, (thresholds[::-1], precision[-2::-1], recall[-2::-1]), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "of_class"),
+    [([0.5], [True, False]), ([[0.5]], [[True]]), ([np.nan], [True]), (0.5, True)],
+)
+def test_alarms_that_do_not_match(probabilities, of_class):
+    with pytest.raises(ValueError, match="one finite probability and one boolean per image"):
+        precision_recall(probabilities, of_class)

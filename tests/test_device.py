@@ -11,7 +11,7 @@ from torch.utils.data import WeightedRandomSampler
 from imbalkit import device as devices
 from imbalkit import fast, models
 from imbalkit.course import profiles
-from imbalkit.data import Batches, Cutout, RandomCrop, RandomFlip
+from imbalkit.data import Batches, RandomCrop, RandomFlip
 from imbalkit.losses import (
     AsymmetricLoss,
     BalancedSoftmaxLoss,
@@ -89,7 +89,7 @@ TWO_TASKS = {
 
 
 def meta_batches(tiny_set, **options):
-    options = {"shuffle": True, "augment": [RandomCrop(), RandomFlip(), Cutout()], **options}
+    options = {"shuffle": True, "augment": [RandomCrop(), RandomFlip()], **options}
     return Batches(tiny_set, 16, mean=[0.5] * 3, std=[0.25] * 3, device=META, **options)
 
 

@@ -5,12 +5,16 @@ import io
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from imbalkit.course.embedded import embedded_digits
 from imbalkit.data import duplicates as module
 from imbalkit.data import find_duplicates, grouped_split, label_conflicts, leaked
-from imbalkit.data.duplicates import thumbnails
+from imbalkit.data.duplicates import connected, thumbnails
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +168,10 @@ def test_a_group_of_two_classes_is_refused():
         ValueError, match="2 images have a group with another class in it, first number 1"
     ):
         grouped_split(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
+
+
+@given(n=st.integers(1, 12), ends=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11))))
+def test_groups_are_the_connected_components_of_scipy(n, ends):
+    links = np.array([(a % n, b % n) for a, b in ends], dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(n, n))
+    assert connected(links, n).tolist() == connected_components(graph, directed=False)[1].tolist()

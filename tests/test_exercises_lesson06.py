@@ -278,9 +278,9 @@ def test_how_far_mistakes(answer, message):
 def test_how_far_has_the_numbers_of_the_package():
     layer = nn.Linear(2, 2)
     layer.weight.data = torch.tensor([[16.0, 0.0], [2.4, 3.2]])
-    frequent, rare = stages.weight_norms(stages.tau_normalised(layer, 0.25))
+    frequent, rare = stages.weight_norms(stages.tau_normalized(layer, 0.25))
     assert ex.q4.feedback(frequent, rare, 1.5).outcome is Outcome.CORRECT
-    frequent, rare = stages.weight_norms(stages.tau_normalised(layer, 1.5))
+    frequent, rare = stages.weight_norms(stages.tau_normalized(layer, 1.5))
     assert rare / frequent == pytest.approx(2)
 
 

@@ -11,7 +11,7 @@ from helpers import expect_not_yet
 
 from imbalkit.course.exercises import lesson07 as ex
 from imbalkit.course.exercises.base import Outcome
-from imbalkit.multitask import DifficultyLoss, difficulty_target, turned
+from imbalkit.multitask import DifficultyLoss, difficulty_target, rotate_quarters
 
 TENSOR = torch.tensor
 LOSSES = np.array([0.1, 0.1, 0.2, 2.0])
@@ -316,36 +316,43 @@ def turn_in_place(images, turns):
 
 
 def turn_in_double(images, turns):
-    return turned(images.double(), turns)
+    return rotate_quarters(images.double(), turns)
 
 
 def only_one_quarter(images, turns):
-    return turned(images, (turns > 0).long())
+    return rotate_quarters(images, (turns > 0).long())
 
 
 TURN_WRONG = [
     (lambda x, k: x, "upright"),
-    (lambda x, k: turned(x, -k % 4), "clockwise"),
+    (lambda x, k: rotate_quarters(x, -k % 4), "clockwise"),
     (lambda x, k: x.rot90(int(k[0]), (2, 3)), "alike"),
     (lambda x, k: x.rot90(1, (2, 3)), "alike"),
     (only_one_quarter, "came out as 1 for image 0"),
     (lambda x, k: x.transpose(2, 3), "mirrored"),
-    (lambda x, k: turned(x, k).flip(3), "mirrored"),
-    (lambda x, k: turned(x, k).flip(0), "another order"),
+    (lambda x, k: rotate_quarters(x, k).flip(3), "mirrored"),
+    (lambda x, k: rotate_quarters(x, k).flip(0), "another order"),
     (lambda x, k: x.rot90(1, (1, 2)), "shape"),
     (
         lambda x, k: torch.stack([a.rot90(int(n)) for a, n in zip(x, k, strict=True)]),
         "RuntimeError",
     ),
     (lambda x, k: x.rot90(k, (2, 3)), "stopped with"),
-    (lambda x, k: (turned(x, k), k), "Numbers are wanted"),
+    (lambda x, k: (rotate_quarters(x, k), k), "Numbers are wanted"),
     (turn_in_place, "have changed"),
 ]
 
 
 @pytest.mark.parametrize(
     "right",
-    [turned, turn_with_numpy, turn_by_quarter, turn_to_a_list, turn_by_transposing, turn_in_double],
+    [
+        rotate_quarters,
+        turn_with_numpy,
+        turn_by_quarter,
+        turn_to_a_list,
+        turn_by_transposing,
+        turn_in_double,
+    ],
 )
 def test_turned_images(right):
     feedback = ex.q5.feedback(right)

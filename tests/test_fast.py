@@ -5,20 +5,20 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import count_parameters
 
 from imbalkit.data import Batches, ImageSet, RandomCrop, channel_statistics
 from imbalkit.fast import (
+    CombinedOptimizer,
     MatrixConv2d,
-    Mirrored,
+    MirrorAveraged,
     Resize,
-    Shifted,
-    Together,
+    ShiftAveraged,
     fast_net,
     fit_fast,
     muon_and_sgd,
     whitening,
 )
-from imbalkit.models import count_parameters
 from imbalkit.training import fit, predict
 
 
@@ -84,7 +84,7 @@ def test_each_parameter_has_one_optimizer(blobs):
 
 
 def two_optimizers(model):
-    return Together(
+    return CombinedOptimizer(
         torch.optim.SGD([model.weight], lr=0.1, momentum=0.9),
         torch.optim.SGD([model.bias], lr=0.2, momentum=0.9),
     )
@@ -155,7 +155,7 @@ def test_fit_fast_trains_on_small_images_first_and_learns(blobs):
 def test_mirrored_gives_an_image_and_its_mirror_image_the_same_logits(blobs):
     net = fast_net(blobs, width=4).eval()
     images = normalised(blobs)[:4]
-    both = Mirrored(net)
+    both = MirrorAveraged(net)
     torch.testing.assert_close(both(images), both(images.flip(3)))
     torch.testing.assert_close(both(images), (net(images) + net(images.flip(3))) / 2)
     assert (net(images) - net(images.flip(3))).abs().max() > 1e-3
@@ -169,6 +169,12 @@ def test_shifted_means_over_an_image_and_its_two_neighbours(blobs):
     down_right = torch.cat([images[:, :, 1:2], images[:, :, :-1]], 2)
     down_right = torch.cat([down_right[..., 1:2], down_right[..., :-1]], 3)
     expected = (net(images) + net(up_left) + net(down_right)) / 3
-    torch.testing.assert_close(Shifted(net)(images), expected)
+    torch.testing.assert_close(ShiftAveraged(net)(images), expected)
     assert (expected - net(images)).abs().max() > 1e-3
-    assert Shifted(net)(images[:, :, :, :20]).shape == (4, len(blobs.classes))  # not square
+    assert ShiftAveraged(net)(images[:, :, :, :20]).shape == (4, len(blobs.classes))  # not square
+
+
+def test_an_older_torch_is_told_which_release_has_muon(blobs, monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(RuntimeError, match=r"from 2\.9 on.*; install torch 2\.9 or newer"):
+        fit_fast(fast_net(blobs, width=4), blobs, 2, show_progress=False)

@@ -88,7 +88,7 @@ def test_tau_normalise_of_lesson_06(tau, seed):
     torch.manual_seed(seed)
     classifier = torch.nn.Linear(7, 4)
     shown = from_scratch("06")["tau_normalise"](classifier.weight.detach(), tau)
-    packaged = stages.tau_normalised(classifier, tau)
+    packaged = stages.tau_normalized(classifier, tau)
     torch.testing.assert_close(shown, packaged.weight.detach())
 
 

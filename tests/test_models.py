@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import count_parameters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -18,7 +19,7 @@ from imbalkit import models
 )
 def test_parameters_and_output_shape(net, parameters):
     model = net()
-    assert models.count_parameters(model) == parameters
+    assert count_parameters(model) == parameters
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
 
 
@@ -33,7 +34,7 @@ def test_options_act_and_halves_compose(net):
 
 def test_width_acts():
     for net in (models.plain_cnn, models.small_net):
-        assert models.count_parameters(net(width=64)) > 3 * models.count_parameters(net(width=32))
+        assert count_parameters(net(width=64)) > 3 * count_parameters(net(width=32))
 
 
 def test_batchnorm_adds_one_layer_behind_each_convolution():
@@ -106,7 +107,7 @@ def test_a_scaled_classifier_starts_as_the_classifier_and_learns_one_factor_a_cl
     linear = nn.Linear(6, 4, bias=bias)
     scaled, features = models.ScaledClassifier(linear), torch.randn(5, 6)
     assert scaled(features).equal(linear(features))
-    assert models.count_parameters(scaled) == 4 and scaled.scale.tolist() == [1] * 4
+    assert count_parameters(scaled) == 4 and scaled.scale.tolist() == [1] * 4
     F.cross_entropy(scaled(features), torch.arange(5) % 4).backward()
     assert scaled.scale.grad.abs().sum() > 0
     assert all(p.grad is None for p in [*linear.parameters(), *scaled.classifier.parameters()])
@@ -118,7 +119,7 @@ def test_a_scaled_classifier_can_also_learn_as_a_whole(bias):
     """The layer of lesson 09, trained together with all else: ``requires_grad_(True)``."""
     linear, features = nn.Linear(6, 4, bias=bias), torch.randn(5, 6)
     scaled = models.ScaledClassifier(linear).requires_grad_(True)
-    assert models.count_parameters(scaled) == 4 + sum(p.numel() for p in linear.parameters())
+    assert count_parameters(scaled) == 4 + sum(p.numel() for p in linear.parameters())
     F.cross_entropy(scaled(features), torch.arange(5) % 4).backward()
     assert all(p.grad.abs().sum() > 0 for p in scaled.parameters())
     assert all(p.grad is None for p in linear.parameters()), "the given classifier stays"

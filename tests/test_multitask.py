@@ -16,7 +16,7 @@ from imbalkit.multitask import (
     WithRotation,
     difficulty_target,
     rate_difficulty,
-    turned,
+    rotate_quarters,
 )
 from imbalkit.training import constant, fit, predict, sgd, train_step
 
@@ -285,10 +285,10 @@ def test_turned_is_rot90_of_each_image(n, seed):
     before = images.clone()
     pairs = zip(images, turns.tolist(), strict=True)
     expected = torch.stack([torch.rot90(image, k, (1, 2)) for image, k in pairs])
-    assert turned(images, turns).equal(expected)
+    assert rotate_quarters(images, turns).equal(expected)
     assert images.equal(before), "the images themselves stay upright"
     fast = images.to(memory_format=torch.channels_last)
-    assert turned(fast, turns).equal(expected)
+    assert rotate_quarters(fast, turns).equal(expected)
 
 
 def test_the_second_pass_shows_the_turned_images_and_says_how_they_were_turned():
@@ -297,7 +297,7 @@ def test_the_second_pass_shows_the_turned_images_and_says_how_they_were_turned()
     assert rotation_logits.shape == (40, 4)
     assert turns.shape == (40,) and turns.dtype == torch.int64
     assert set(turns.tolist()) == {0, 1, 2, 3}
-    expected = model.rotation(model.features(turned(images, turns)))
+    expected = model.rotation(model.features(rotate_quarters(images, turns)))
     torch.testing.assert_close(rotation_logits, expected)
     assert not model(images)[2].equal(turns), "drawn anew each time"
 

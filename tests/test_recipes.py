@@ -568,12 +568,12 @@ def test_stage_2(project, name, stage, epochs):
 @executed
 def test_tau_normalisation(project):
     result = (
-        "([tau_normalised(model, t).fc.state_dict() for t in (0, 0.7, 1.5)], model.state_dict())"
+        "([tau_normalized(model, t).fc.state_dict() for t in (0, 0.7, 1.5)], model.state_dict())"
     )
     got, unchanged = run("Tau-normalisation", result, before=STAGE_1)
     model = project.make_model()
     for state, tau in zip(got, (0, 0.7, 1.5), strict=True):
-        assert_same_weights(state, stages.tau_normalised(model.fc, tau), 1e-6)
+        assert_same_weights(state, stages.tau_normalized(model.fc, tau), 1e-6)
     assert_same_weights(unchanged, model, 0)
 
 
@@ -1006,7 +1006,7 @@ def test_complete_training_script(project):
             batches,
             end - begin,
             optimizer=optimizer,
-            schedule=stages.part(schedule, begin / epochs, end / epochs),
+            schedule=stages.schedule_part(schedule, begin / epochs, end / epochs),
             val_batches=DataLoader(Subset(project.train_set, val), batch_size=256),
             monitor=lambda confusion, scores=scores: next(scores),  # so the last epoch is kept
             show_progress=False,

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as tv
 from imbalkit.augmentation import ColorJitter
 from imbalkit.data import Batches, RandomFlip
 from imbalkit.models import Classifier, plain_cnn, small_net
-from imbalkit.multitask import turned
+from imbalkit.multitask import rotate_quarters
 from imbalkit.selfsupervised import (
     ContrastiveLoss,
     QuarterTurns,
@@ -107,7 +107,7 @@ def test_a_view_of_the_layout_that_batches_use(function):
 def test_the_targets_are_the_turns_whatever_the_labels_were():
     images = some_images(200)
     result, turns = QuarterTurns()(images, labels(200), seeded(0))
-    assert result.equal(turned(images, turns))
+    assert result.equal(rotate_quarters(images, turns))
     assert turns.unique().tolist() == [0, 1, 2, 3]
     _, others = QuarterTurns()(images, torch.full((200,), 7), seeded(0))
     assert others.equal(turns)

@@ -4,11 +4,10 @@ import pickle
 import pytest
 import torch
 from helpers import accept_checksums, write_cifar
-from PIL import Image
 
 from imbalkit.course import embedded
 from imbalkit.course.embedded import find_data
-from imbalkit.data import find_cifar, load_cifar, load_folder, sources
+from imbalkit.data import find_cifar, load_cifar, sources
 from imbalkit.data.download import DownloadError
 
 
@@ -140,57 +139,6 @@ def test_no_handwritten_digit_stands_in_train_and_test(monkeypatch):
     embedded.embedded_digits.__wrapped__(500, 500)
     train, test = set.union(*used[:10]), set.union(*used[10:])
     assert len(train) > 1200 and len(test) > 400 and not train & test
-
-
-def make_folder(root, **classes):
-    for name, sizes in classes.items():
-        (root / name).mkdir(parents=True)
-        for i, size in enumerate(sizes):
-            Image.new("RGB", size, (10 * i, 0, 255)).save(root / name / f"{i}.png")
-    return root
-
-
-def test_a_folder_of_images_per_class_is_read(tmp_path):
-    folder = make_folder(tmp_path / "pets", dog=[(40, 30)], cat=[(32, 32), (100, 7)])
-    images = load_folder(folder, size=24)
-    assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 0, 1]
-    assert images.images.shape == (3, 24, 24, 3) and images.source == "folder pets"
-    assert images.images[1, 5, 5].tolist() == [10, 0, 255]
-
-
-def test_grey_and_transparent_images_become_rgb(tmp_path):
-    folder = make_folder(tmp_path / "pets", cat=[(32, 32)])
-    Image.new("L", (32, 32), 77).save(folder / "cat" / "grey.png")
-    Image.new("RGBA", (32, 32), (1, 2, 3, 255)).save(folder / "cat" / "rgba.png")
-    pixels = load_folder(folder).images[:, 0, 0].tolist()
-    assert [77, 77, 77] in pixels and [1, 2, 3] in pixels
-
-
-def test_bad_folders_are_answered_in_a_sentence(tmp_path):
-    with pytest.raises(ValueError, match="nowhere: cannot be read as one sub-folder"):
-        load_folder(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: cannot be read as one sub-folder"):
-        load_folder(tmp_path / "empty")
-    folder = make_folder(tmp_path / "pets", cat=[(32, 32)], dog=[])
-    with pytest.raises(ValueError, match=r"dog.*every sub-folder must hold at least one image"):
-        load_folder(folder)
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"])
-def test_an_unreadable_image_is_named(tmp_path, content):
-    folder = make_folder(tmp_path / "pets", cat=[(32, 32)])
-    (folder / "cat" / "torn.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"torn\.png: cannot be read as an image"):
-        load_folder(folder)
-
-
-def test_a_truncated_image_is_named(tmp_path):
-    folder = make_folder(tmp_path / "pets", cat=[(32, 32)])
-    whole = (folder / "cat" / "0.png").read_bytes()
-    (folder / "cat" / "0.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"0\.png: cannot be read as an image"):
-        load_folder(folder)
 
 
 def test_labels_are_int64(monkeypatch, tmp_path):

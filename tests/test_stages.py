@@ -17,9 +17,9 @@ from imbalkit.stages import (
     FrozenFeatures,
     deferred,
     learn_class_scales,
-    part,
     retrain_classifier,
-    tau_normalised,
+    schedule_part,
+    tau_normalized,
     weight_norms,
 )
 from imbalkit.training import constant, evaluate, fit, predict, sgd, warmup_cosine
@@ -244,9 +244,9 @@ def test_a_part_of_a_schedule():
     def line(progress):
         return 10 * progress
 
-    assert part(line, 0, 1)(0.3) == pytest.approx(3)
-    assert [part(line, 0.5, 1)(p) for p in (0, 0.5, 1)] == pytest.approx([5, 7.5, 10])
-    assert [part(line, 0, 0.5)(p) for p in (0, 0.5, 1)] == pytest.approx([0, 2.5, 5])
+    assert schedule_part(line, 0, 1)(0.3) == pytest.approx(3)
+    assert [schedule_part(line, 0.5, 1)(p) for p in (0, 0.5, 1)] == pytest.approx([5, 7.5, 10])
+    assert [schedule_part(line, 0, 0.5)(p) for p in (0, 0.5, 1)] == pytest.approx([0, 2.5, 5])
 
 
 # ---- stage 2 on frozen features ----
@@ -446,11 +446,11 @@ def test_trap_requires_grad_false_does_not_stop_batchnorm():
 def test_tau_0_keeps_the_weights_and_tau_1_makes_them_equally_long():
     classifier = nn.Linear(6, 4)
     before = snapshot(classifier)
-    assert tau_normalised(classifier, 0).weight.equal(classifier.weight)
-    one = tau_normalised(classifier)
+    assert tau_normalized(classifier, 0).weight.equal(classifier.weight)
+    one = tau_normalized(classifier)
     torch.testing.assert_close(weight_norms(one), torch.ones(4))
     torch.testing.assert_close(one.weight, F.normalize(classifier.weight))
-    for result in (one, tau_normalised(classifier, 0)):
+    for result in (one, tau_normalized(classifier, 0)):
         assert result.bias.eq(0).all() and result.weight is not classifier.weight
     assert not changed(before, classifier)
 
@@ -461,7 +461,7 @@ def test_between_0_and_1_the_lengths_shrink_together(tau, bias):
     classifier = nn.Linear(6, 4, bias=bias)
     with torch.no_grad():
         classifier.weight *= torch.tensor([10.0, 3, 1, 0.1])[:, None]
-    result = tau_normalised(classifier, tau)
+    result = tau_normalized(classifier, tau)
     torch.testing.assert_close(weight_norms(result), weight_norms(classifier) ** (1 - tau))
     cosines = F.cosine_similarity(result.weight, classifier.weight).detach()
     torch.testing.assert_close(cosines, torch.ones(4))

@@ -46,7 +46,7 @@ def cross_entropy(bench: Bench, _):
     normalised = []
     for tau in TAUS:
         normalised.append(copy.deepcopy(model))
-        normalised[-1].classifier = stages.tau_normalised(model.classifier, tau)
+        normalised[-1].classifier = stages.tau_normalized(model.classifier, tau)
     yield "tau-normalisation", max(normalised, key=bench.score)
 
     balanced = bench.batches(sampling.weighted_sampler(bench.lab.train.labels))

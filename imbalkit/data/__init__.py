@@ -15,7 +15,6 @@ _MODULES = (
 )
 _NAMES = {
     "Batches": "batches.Batches",
-    "Cutout": "batches.Cutout",
     "DownloadError": "download.DownloadError",
     "Duplicates": "duplicates.Duplicates",
     "ImageDataset": "standard.ImageDataset",
@@ -37,7 +36,6 @@ _NAMES = {
     "label_conflicts": "duplicates.label_conflicts",
     "leaked": "duplicates.leaked",
     "load_cifar": "sources.load_cifar",
-    "load_folder": "sources.load_folder",
     "long_tail_counts": "longtail.long_tail_counts",
     "long_tail_indices": "longtail.long_tail_indices",
     "make_long_tail": "longtail.make_long_tail",

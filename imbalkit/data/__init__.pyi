@@ -11,7 +11,6 @@ from imbalkit.data import (
 )
 from imbalkit.data.batches import (
     Batches,
-    Cutout,
     RandomCrop,
     RandomFlip,
     channel_statistics,
@@ -49,7 +48,6 @@ from imbalkit.data.sources import (
     data_folders,
     find_cifar,
     load_cifar,
-    load_folder,
 )
 from imbalkit.data.standard import (
     ImageDataset,
@@ -58,7 +56,6 @@ from imbalkit.data.standard import (
 
 __all__ = [
     "Batches",
-    "Cutout",
     "DownloadError",
     "Duplicates",
     "ImageDataset",
@@ -86,7 +83,6 @@ __all__ = [
     "label_conflicts",
     "leaked",
     "load_cifar",
-    "load_folder",
     "long_tail_counts",
     "long_tail_indices",
     "longtail",

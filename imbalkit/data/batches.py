@@ -1,7 +1,9 @@
-"""Batches made on the device: the images stay there as uint8 and are augmented there, a batch
-at a time. Derived in lesson 02."""
+"""Batches made on the device. Derived in lesson 02.
 
-from collections.abc import Callable, Iterable
+The images stay there as uint8 and are augmented there, a batch at a time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,18 +17,33 @@ Augmentation = Callable[[Tensor, Tensor, torch.Generator | None], tuple[Tensor, 
 class Batches:
     """Iterate over ``(images, targets)`` batches of an ImageSet, ready for a model.
 
-    images: float32, (B, 3, H, W), in channels_last memory format, normalised per channel.
-    targets: int64, (B,); an augmentation that mixes images may make them float, (B, C).
+    Images come as float32, (B, 3, H, W), in channels_last memory format, normalised per channel;
+    targets as int64, (B,), or float (B, C) where an augmentation mixes images. Each random pass
+    draws its seed from torch's global generator, as torch's own samplers do: one
+    ``torch.manual_seed`` repeats a whole training. Derived in lesson 02.
 
-    sampler: any torch ``Sampler`` (or iterable) of indices; without one the order is random when
-        `shuffle`, else that of the set.
-    augment: functions ``(uint8 images, targets, generator) -> (images, targets)``, run in order
-        before normalisation, on the device. They see the targets, so a policy may depend on the
-        class, and they may mix images.
-    mean, std: one number a channel, in units of [0, 1] pixels; `channel_statistics` finds them.
+    Args:
+        image_set: where the images come from; they are kept on the device.
+        batch_size: 1 or more; the last batch of a pass may be smaller.
+        mean: one number a channel, in units of [0, 1] pixels; `channel_statistics` finds it.
+        std: likewise, above 0.
+        shuffle: a random order, another one in each pass.
+        sampler: any torch ``Sampler`` (or iterable) of indices, in place of `shuffle`.
+        augment: functions ``(uint8 images, targets, generator) -> (images, targets)``, run in order
+            before normalisation, on the device. They see the targets, so a policy may depend on the
+            class, and they may mix images.
+        device: the best there is unless given.
 
-    Each random pass draws its seed from torch's global generator, as torch's own samplers do: one
-    ``torch.manual_seed`` repeats a whole training.
+    Raises:
+        ValueError: a batch size below 1, a std that is not above 0, or both `shuffle` and a
+            sampler.
+
+    Example:
+        >>> images = torch.randint(256, (5, 8, 8, 3), dtype=torch.uint8)
+        >>> image_set = ImageSet(images, torch.tensor([0, 0, 0, 1, 1]), ("cat", "dog"), "noise")
+        >>> batches = Batches(image_set, batch_size=2, mean=[0.5] * 3, std=[0.25] * 3)
+        >>> [tuple(images.shape) for images, targets in batches]
+        [(2, 3, 8, 8), (2, 3, 8, 8), (1, 3, 8, 8)]
     """
 
     def __init__(
@@ -55,10 +72,10 @@ class Batches:
         self.scale, self.shift = (x.to(self.device) for x in scale_and_shift(mean, std))
 
     def __len__(self) -> int:
-        images = len(self.labels) if self.sampler is None else len(self.sampler)
-        return -(-images // self.batch_size)
+        order = self.labels if self.sampler is None else self.sampler
+        return -(-len(order) // self.batch_size)  # type: ignore[arg-type]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = self._generator()
         for indices in self._order(generator).split(self.batch_size):
             images = self.images.index_select(0, indices)
@@ -86,22 +103,47 @@ class Batches:
 
 
 def scale_and_shift(mean: Iterable[float], std: Iterable[float]) -> tuple[Tensor, Tensor]:
-    """Normalisation as one multiplication and one addition: scale and shift, float32 (3, 1, 1).
+    """Normalisation as one multiplication and one addition.
 
     With them ``images * scale + shift`` is ``(images / 255 - mean) / std`` for images (N, 3, H, W).
+
+    Args:
+        mean: one number a channel, in units of [0, 1] pixels.
+        std: likewise, above 0.
+
+    Returns:
+        scale and shift, float32 (3, 1, 1).
+
+    Raises:
+        ValueError: a std that is not above 0.
+
+    Example:
+        >>> scale, shift = scale_and_shift(mean=[0.5] * 3, std=[0.25] * 3)
+        >>> round(float(255 * scale[0] + shift[0]), 4)  # white: (1 - 0.5) / 0.25
+        2.0
     """
-    mean, std = torch.tensor(list(mean)), torch.tensor(list(std))
-    if not (std > 0).all():
-        raise ValueError(f"std is {std.tolist()}; every channel needs a positive number.")
-    return (1 / (255 * std)).view(3, 1, 1), (-mean / std).view(3, 1, 1)
+    means, stds = torch.tensor(list(mean)), torch.tensor(list(std))
+    if not (stds > 0).all():
+        raise ValueError(f"std is {stds.tolist()}; every channel needs a positive number.")
+    return (1 / (255 * stds)).view(3, 1, 1), (-means / stds).view(3, 1, 1)
 
 
 def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, over all pixels of all images.
 
-    images: uint8, (N, H, W, 3). Returns two lists of three numbers in units of [0, 1] pixels, as
-    ``Normalize`` wants them. One pass, exact: a channel has only 256 values, so their counts hold
-    everything. Derived in lesson 02.
+    One pass, exact: a channel has only 256 values, so their counts hold everything. Derived in
+    lesson 02.
+
+    Args:
+        images: uint8, (N, H, W, 3).
+
+    Returns:
+        two lists of three numbers in units of [0, 1] pixels, as ``Normalize`` wants them.
+
+    Example:
+        >>> images = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 2, 1).expand(1, 1, 2, 3)
+        >>> channel_statistics(images)
+        ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
     """
     values = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
@@ -117,15 +159,28 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
 
 
 class RandomCrop:
-    """Shift each image by up to `padding` pixels each way; the border is filled by reflection."""
+    """Shift each image by up to `padding` pixels each way; the border is filled by reflection.
+
+    An augmentation for `Batches`. Derived in lesson 02.
+
+    Args:
+        padding: pixels, less than the side of the images.
+
+    Example:
+        >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+        >>> RandomCrop(padding=0)(images, torch.tensor([0, 1]), None)[0].equal(images)
+        True
+    """
 
     def __init__(self, padding: int = 4):
         self.padding = padding
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         n, channels, height, width = images.shape
-        rows = self._shifted(n, height, images.device, generator)
-        columns = self._shifted(n, width, images.device, generator)
+        rows = self._source_lines(n, height, images.device, generator)
+        columns = self._source_lines(n, width, images.device, generator)
         first = torch.arange(n, device=images.device).view(n, 1, 1) * height
         source = (first + rows[:, :, None]) * width + columns[:, None, :]  # (N, H, W)
         pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -133,7 +188,9 @@ class RandomCrop:
         cropped = pixels.index_select(0, source.flatten()).view(n, height, width, channels)
         return cropped.permute(0, 3, 1, 2), targets
 
-    def _shifted(self, n: int, size: int, device: torch.device, generator) -> Tensor:
+    def _source_lines(
+        self, n: int, size: int, device: torch.device, generator: torch.Generator | None
+    ) -> Tensor:
         """For each of n images the source line of each of `size` lines: (n, size)."""
         shape, high = (n, 1), 2 * self.padding + 1
         shift = torch.randint(high, shape, generator=generator, device=device) - self.padding
@@ -142,32 +199,30 @@ class RandomCrop:
 
 
 class RandomFlip:
-    """Mirror each image left to right with probability one half."""
+    """Mirror each image left to right with probability one half.
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
+    An augmentation for `Batches`; wrong for digits and text. Derived in lesson 02.
+
+    Example:
+        >>> images = torch.randint(256, (1, 3, 8, 8), dtype=torch.uint8)
+        >>> flipped, targets = RandomFlip()(images, torch.tensor([0]), None)
+        >>> flipped.equal(images) or flipped.equal(images.flip(3))
+        True
+    """
+
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         shape = (len(images), 1, 1, 1)
         flip = torch.rand(shape, generator=generator, device=images.device) < 0.5
         return torch.where(flip, images.flip(3), images), targets
 
 
-class Cutout:
-    """Blacken one square of `size` pixels a side per image, its centre drawn uniformly.
-
-    DeVries and Taylor 2017, "Improved regularization of convolutional neural networks with
-    cutout"; as there, the square may reach over the border.
-    """
-
-    def __init__(self, size: int = 8):
-        self.size = size
-
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator | None):
-        n, _, height, width = images.shape
-        inside = self._inside(n, height, images.device, generator)[:, None, :, None]
-        inside = inside & self._inside(n, width, images.device, generator)[:, None, None, :]
-        return images.masked_fill(inside, 0), targets
-
-    def _inside(self, n: int, length: int, device: torch.device, generator) -> Tensor:
-        centre = torch.randint(length, (n, 1), generator=generator, device=device)
-        start = centre - self.size // 2
-        line = torch.arange(length, device=device)
-        return (line >= start) & (line < start + self.size)
+__all__ = [
+    "Augmentation",
+    "Batches",
+    "RandomCrop",
+    "RandomFlip",
+    "channel_statistics",
+    "scale_and_shift",
+]

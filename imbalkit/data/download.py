@@ -13,12 +13,16 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
-from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import check_integrity
-
 from imbalkit.files import atomic_path
+from imbalkit.optional import optional
+
+optional("torchvision", "data")  # or one sentence that names it
+
+from torchvision.datasets import CIFAR10, CIFAR100  # noqa: E402
+from torchvision.datasets.utils import check_integrity  # noqa: E402
 
 CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 CHUNK = 1 << 18  # bytes read at a time
@@ -26,7 +30,12 @@ PAUSE = 1.0  # seconds before the second attempt; twice that before the third, a
 
 
 class DownloadError(RuntimeError):
-    """A download that could not be completed; the message is one sentence that says what to do."""
+    """A download that could not be completed; the message is one sentence that says what to do.
+
+    Example:
+        >>> issubclass(DownloadError, RuntimeError)
+        True
+    """
 
 
 class _Broken(Exception):
@@ -42,17 +51,31 @@ def download(
     timeout: float = 10,
     show: Callable[[str], object] = print,
 ) -> Path:
-    """Download `url` to the file `destination` and return its path; its MD5 must be `md5`.
+    """Download a file whose MD5 is known.
 
     After a broken connection the download goes on where it stopped, or from the start if the
     server cannot do that. `destination` holds the whole, checked file or is left as it was. A file
     that is already there with the right checksum is not fetched again.
 
-    attempts: how many times in a row the connection may break without getting any further.
-    timeout: seconds without a single byte after which a connection counts as broken.
-    show: receives the messages, a line each; with `print` in a terminal a progress line is added.
+    Args:
+        url: where it lies.
+        destination: the file to write.
+        md5: its checksum, in hexadecimal.
+        attempts: how many times in a row the connection may break without getting any further.
+        timeout: seconds without a single byte after which a connection counts as broken.
+        show: receives the messages, a line each; with `print` in a terminal a progress line is
+            added.
 
-    Raises DownloadError.
+    Returns:
+        the path of the file.
+
+    Raises:
+        DownloadError: in one sentence, what failed.
+
+    Example:
+        >>> download("nowhere", "file.zip", md5="0" * 32)
+        Traceback (most recent call last):
+        imbalkit.data.download.DownloadError: nowhere: is not an address ...
     """
     destination = Path(destination)
     begin = time.monotonic()
@@ -76,16 +99,30 @@ def fetch_cifar(
     *,
     show: Callable[[str], object] = print,
 ) -> Path:
-    """Put CIFAR in its official layout under the folder `root` and return the data's own folder.
+    """Put CIFAR in its official layout under the folder `root`.
 
     The address, the checksums and the layout are those that torchvision knows. Only the official
     files are taken out of the archive, each is checked, and nothing is unpickled. Files that are
     there already and whole are kept; damaged or absent ones are replaced.
 
-    name: "cifar10" or "cifar100".
-    url, md5: another place for the archive (a classroom mirror) and another checksum for it.
+    Args:
+        name: "cifar10" or "cifar100".
+        root: the folder in which the data's own folder is to lie.
+        url: another place for the archive (a classroom mirror).
+        md5: another checksum for it.
+        show: receives the messages, a line each.
 
-    Raises DownloadError, and ValueError for an unknown name.
+    Returns:
+        the data's own folder.
+
+    Raises:
+        DownloadError: in one sentence, what failed.
+        ValueError: an unknown name.
+
+    Example:
+        >>> fetch_cifar("mnist", "data")
+        Traceback (most recent call last):
+        ValueError: 'mnist' cannot be downloaded; choose one of cifar10, cifar100.
     """
     if name not in CIFAR:
         raise ValueError(f"'{name}' cannot be downloaded; choose one of {', '.join(CIFAR)}.")
@@ -109,9 +146,24 @@ def fetch_cifar(
 
 
 def copy_cifar(name: str, source: str | os.PathLike, root: str | os.PathLike) -> Path:
-    """Like `fetch_cifar`, from the folder `source` that has CIFAR in its official layout.
+    """Like `fetch_cifar`, from a folder that has CIFAR in its official layout.
 
-    Raises DownloadError, and ValueError for an unknown name.
+    Args:
+        name: "cifar10" or "cifar100".
+        source: the folder in which the data's own folder lies.
+        root: the folder in which it is to lie.
+
+    Returns:
+        the data's own folder, under `root`.
+
+    Raises:
+        DownloadError: in one sentence, what failed.
+        ValueError: an unknown name.
+
+    Example:
+        >>> copy_cifar("mnist", "usb stick", "data")
+        Traceback (most recent call last):
+        ValueError: 'mnist' cannot be copied; choose one of cifar10, cifar100.
     """
     if name not in CIFAR:
         raise ValueError(f"'{name}' cannot be copied; choose one of {', '.join(CIFAR)}.")
@@ -133,7 +185,18 @@ def copy_cifar(name: str, source: str | os.PathLike, root: str | os.PathLike) ->
 
 
 def official_files(name: str) -> dict[str, str]:
-    """File name -> MD5 of every file of "cifar10" or "cifar100" that torchvision reads."""
+    """The files of CIFAR that torchvision reads.
+
+    Args:
+        name: "cifar10" or "cifar100".
+
+    Returns:
+        file name -> MD5.
+
+    Example:
+        >>> sorted(official_files("cifar100"))
+        ['meta', 'test', 'train']
+    """
     dataset = CIFAR[name]
     return {
         **dict(dataset.train_list),
@@ -142,7 +205,9 @@ def official_files(name: str) -> dict[str, str]:
     }
 
 
-def _receive_all(url, partial, md5, attempts, timeout, show) -> None:
+def _receive_all(
+    url: str, partial: Path, md5: str, attempts: int, timeout: float, show: Callable[[str], object]
+) -> None:
     """Write the whole of `url` to the file `partial`, in as many connections as it takes."""
     failures, furthest = 0, 0
     while True:
@@ -169,7 +234,7 @@ def _receive_all(url, partial, md5, attempts, timeout, show) -> None:
             time.sleep(PAUSE * failures)
 
 
-def _receive(url: str, partial: Path, timeout: float, show) -> bool:
+def _receive(url: str, partial: Path, timeout: float, show: Callable[[str], object]) -> bool:
     """Receive from one connection what `partial` still lacks; True if it held a part before."""
     have = _size(partial)
     with _connect(url, have, timeout) as response:
@@ -192,7 +257,7 @@ def _receive(url: str, partial: Path, timeout: float, show) -> bool:
     return resumed
 
 
-def _connect(url: str, have: int, timeout: float):
+def _connect(url: str, have: int, timeout: float) -> Any:
     """Open `url` from byte `have` on, and sort the failures into final and curable ones."""
     headers = {"User-Agent": "imbalkit"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
@@ -216,7 +281,7 @@ def _connect(url: str, have: int, timeout: float):
         raise _Broken(f"the server did not answer ({error})") from error
 
 
-def _chunks(response) -> Iterator[bytes]:
+def _chunks(response: Any) -> Iterator[bytes]:
     try:
         while chunk := response.read(CHUNK):
             yield chunk
@@ -227,7 +292,7 @@ def _chunks(response) -> Iterator[bytes]:
 class _LiveLine:
     """A line that rewrites itself; silent unless the messages are printed in a terminal."""
 
-    def __init__(self, show):
+    def __init__(self, show: Callable[[str], object]):
         self.on = show is print and sys.stdout.isatty()
         self.last = 0.0
 
@@ -236,10 +301,10 @@ class _LiveLine:
             self.last = time.monotonic()
             print(f"\r{text:<30}", end="", flush=True)
 
-    def __enter__(self):
+    def __enter__(self) -> "_LiveLine":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self.on:
             print(f"\r{'':<30}\r", end="", flush=True)
 
@@ -276,7 +341,19 @@ def _move_in_place(fresh: Path, target: Path, files: dict[str, str]) -> None:
 
 
 def damaged_files(folder: Path, files: dict[str, str]) -> list[str]:
-    """The files that are absent from `folder` or have another checksum."""
+    """The files that are absent from a folder or have another checksum.
+
+    Args:
+        folder: where they should lie.
+        files: file name -> MD5.
+
+    Returns:
+        their names.
+
+    Example:
+        >>> damaged_files(Path("no such folder"), official_files("cifar100"))
+        ['train', 'test', 'meta']
+    """
     return [file for file, md5 in files.items() if not check_integrity(str(folder / file), md5)]
 
 
@@ -293,3 +370,13 @@ def _size(path: Path) -> int:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"
+
+
+__all__ = [
+    "DownloadError",
+    "copy_cifar",
+    "damaged_files",
+    "download",
+    "fetch_cifar",
+    "official_files",
+]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbalkit.checks import check_labels
@@ -12,13 +13,23 @@ from imbalkit.checks import check_labels
 class ImageSet:
     """Images with their labels.
 
-    images: uint8, (N, H, W, 3), values 0..255. The channel stands last because that is how image
-        files store it, and because the transposed view is what torch calls ``channels_last``.
-    labels: int64, (N,), values 0..C-1.
-    classes: C names.
-    source: where the images come from, for the caption under a result.
+    The channel stands last because that is how image files store it, and because the transposed
+    view is what torch calls ``channels_last``.
 
-    Raises ValueError in one sentence when shapes, dtypes or labels do not fit.
+    Attributes:
+        images: uint8, (N, H, W, 3), values 0..255.
+        labels: int64, (N,), values 0..C-1.
+        classes: C names.
+        source: where the images come from, for the caption under a result.
+
+    Raises:
+        ValueError: in one sentence, when shapes, dtypes or labels do not fit.
+
+    Example:
+        >>> images = torch.zeros(3, 8, 8, 3, dtype=torch.uint8)
+        >>> image_set = ImageSet(images, torch.tensor([0, 0, 1]), ("cat", "dog"), "black images")
+        >>> len(image_set), image_set.class_counts().tolist(), len(image_set.subset([2]))
+        (3, [2, 1], 1)
     """
 
     images: Tensor
@@ -26,7 +37,7 @@ class ImageSet:
     classes: tuple[str, ...]
     source: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
             raise ValueError(
                 f"{self.source}: images must be uint8 of shape (N, H, W, 3), not "
@@ -43,13 +54,16 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, indices, source: str | None = None) -> "ImageSet":
+    def subset(self, indices: ArrayLike, source: str | None = None) -> "ImageSet":
         """The images at `indices`, in that order, under the name `source` if one is given."""
-        indices = torch.as_tensor(indices, dtype=torch.int64)
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
         return ImageSet(
-            self.images[indices], self.labels[indices], self.classes, source or self.source
+            self.images[chosen], self.labels[chosen], self.classes, source or self.source
         )
 
     def class_counts(self) -> Tensor:
         """Number of images of each class: int64, (C,)."""
         return torch.bincount(self.labels, minlength=len(self.classes))
+
+
+__all__ = ["ImageSet"]

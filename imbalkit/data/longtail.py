@@ -9,11 +9,13 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbalkit.checks import check_labels
@@ -28,12 +30,24 @@ def long_tail_counts(
 ) -> list[int]:
     """Number of images of each class: from `n_max` for class 0 down to about ``n_max / ratio``.
 
-    "exponential": ``n_c = int(n_max * (1 / ratio) ** (c / (C - 1)))``. ``int`` cuts the fraction
-        off; rounding would give other data under the same name.
-    "step": the first half of the classes has `n_max`, the rest ``int(n_max * (1 / ratio))``.
+    Args:
+        n_max: images of the largest class.
+        num_classes: C, 2 or more.
+        ratio: of the largest class to the smallest, 1 or more.
+        profile: "exponential" is ``n_c = int(n_max * (1 / ratio) ** (c / (C - 1)))``; ``int`` cuts
+            the fraction off, and rounding would give other data under the same name. "step": the
+            first half of the classes has `n_max`, the rest ``int(n_max * (1 / ratio))``.
 
-    Raises ValueError for a ratio below 1, an unknown profile, fewer than two classes, and a ratio
-    that would leave a class without any image.
+    Returns:
+        C counts.
+
+    Raises:
+        ValueError: a ratio below 1, an unknown profile, fewer than two classes, or a ratio that
+            would leave a class without any image.
+
+    Example:
+        >>> long_tail_counts(5000, num_classes=10, ratio=100)
+        [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     """
     _check_ratio_and_profile(ratio, profile)
     if num_classes < 2 or n_max < 1:
@@ -55,20 +69,33 @@ def long_tail_counts(
     return counts
 
 
-def long_tail_indices(labels, counts: list[int], seed: int = 0) -> Tensor:
-    """Draw ``counts[c]`` images of each class c; the indices stand class by class: int64, (sum,).
+def long_tail_indices(labels: ArrayLike, counts: Sequence[int], seed: int = 0) -> Tensor:
+    """Draw ``counts[c]`` images of each class c; the indices stand class by class.
 
     With `seed` 0 this is, index for index, the subset that LDAM-DRW (Cao et al. 2019) and the many
     papers after it train on.
 
-    labels: int64, (N,), values 0..C-1 with C = ``len(counts)``.
-    Raises ValueError for wrong labels or counts and for a class with too few images.
+    Args:
+        labels: int64, (N,), values 0..C-1 with C = ``len(counts)``.
+        counts: images wanted of each class, 1 or more.
+        seed: of the draw.
+
+    Returns:
+        int64, (sum of counts,).
+
+    Raises:
+        ValueError: wrong labels or counts, or a class with too few images.
+
+    Example:
+        >>> labels = torch.tensor([0, 1, 0, 1, 0, 1])
+        >>> labels[long_tail_indices(labels, [3, 1])].tolist()
+        [0, 0, 0, 1]
     """
-    labels = _as_labels(labels, len(counts))
+    classes = _as_labels(labels, len(counts))
     random = np.random.RandomState(seed)  # the old generator: the public subset was drawn with it
     chosen = []
     for c, wanted in enumerate(counts):
-        members = np.flatnonzero(labels == c)
+        members = np.flatnonzero(classes == c)
         if not 1 <= wanted <= len(members):
             raise ValueError(
                 f"class {c} has {len(members)} images and {wanted} are wanted; "
@@ -79,28 +106,44 @@ def long_tail_indices(labels, counts: list[int], seed: int = 0) -> Tensor:
     return torch.from_numpy(np.concatenate(chosen))
 
 
-def stratified_split(labels, fraction: float = 0.1, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Split into ``(train, validation)`` indices with every class on both sides: int64, sorted.
+def stratified_split(
+    labels: ArrayLike, fraction: float = 0.1, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Split into ``(train, validation)`` indices with every class on both sides.
 
     Validation gets ``round(fraction * n)`` images of a class with n, but at least one, and leaves
     at least one for training.
 
-    labels: int64, (N,), values 0..C-1.
-    Raises ValueError for wrong labels, for a fraction that is not between 0 and 1, and for a class
-    with fewer than two images, which cannot stand on both sides.
+    Args:
+        labels: int64, (N,), values 0..C-1.
+        fraction: the share of validation images, between 0 and 1.
+        seed: of the draw.
+
+    Returns:
+        two tensors of indices, int64, sorted.
+
+    Raises:
+        ValueError: wrong labels, a fraction that is not between 0 and 1, or a class with fewer than
+            two images, which cannot stand on both sides.
+
+    Example:
+        >>> labels = torch.tensor([0] * 8 + [1] * 2)
+        >>> train, validation = stratified_split(labels, fraction=0.25)
+        >>> labels[train].bincount().tolist(), labels[validation].bincount().tolist()
+        ([6, 1], [2, 1])
     """
     if not 0 < fraction < 1:
         raise ValueError(
             f"fraction is {fraction}; give the share of validation images between 0 and 1, say 0.1."
         )
-    labels = _as_labels(labels)
+    classes = _as_labels(labels)
     random = np.random.default_rng(seed)
-    in_validation = np.zeros(len(labels), dtype=bool)
-    for c in range(labels.max() + 1):
-        members = np.flatnonzero(labels == c)
+    in_validation = np.zeros(len(classes), dtype=bool)
+    for c in range(classes.max() + 1):
+        members = np.flatnonzero(classes == c)
         if len(members) < 2:
             raise ValueError(
-                f"class {c} has {len(members)} of the {len(labels)} images and a split needs 2, "
+                f"class {c} has {len(members)} of the {len(classes)} images and a split needs 2, "
                 "one on each side; add images or remove the class."
             )
         size = min(max(round(fraction * len(members)), 1), len(members) - 1)
@@ -115,10 +158,20 @@ def stratified_split(labels, fraction: float = 0.1, seed: int = 0) -> tuple[Tens
 class Manifest:
     """Which images a long-tailed subset holds, so that two people train on the same ones.
 
-    source: the image set that it was drawn from, as `ImageSet.source` says it.
-    profile, ratio, seed: how it was drawn.
-    indices: the images drawn, class by class.
-    checksum: SHA-256, in hexadecimal, over the fields above, the chosen images and their labels.
+    Attributes:
+        source: the image set that it was drawn from, as `ImageSet.source` says it.
+        profile: how it was drawn.
+        ratio: likewise.
+        seed: likewise.
+        indices: the images drawn, class by class.
+        checksum: SHA-256, in hexadecimal, over these fields, the images and labels.
+
+    Example:
+        >>> images = torch.randint(256, (8, 4, 4, 3), dtype=torch.uint8)
+        >>> image_set = ImageSet(images, torch.arange(8) % 2, ("cat", "dog"), "noise")
+        >>> subset, manifest = make_long_tail(image_set, ratio=4)
+        >>> manifest.apply(image_set).images.equal(subset.images)
+        True
     """
 
     source: str
@@ -129,7 +182,11 @@ class Manifest:
     checksum: str
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write JSON to `path`, in one step. Raises OSError where that is impossible."""
+        """Write JSON to `path`, in one step.
+
+        Raises:
+            OSError: that is impossible.
+        """
         try:
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
@@ -144,7 +201,9 @@ class Manifest:
     def load(cls, path: str | os.PathLike) -> "Manifest":
         """Read what `save` wrote.
 
-        Raises OSError for a file that cannot be read and ValueError for one that is no manifest.
+        Raises:
+            OSError: a file that cannot be read.
+            ValueError: a file that is no manifest.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -164,7 +223,11 @@ class Manifest:
         return manifest
 
     def apply(self, image_set: ImageSet) -> ImageSet:
-        """The subset of `image_set`. Raises ValueError unless it is exactly the one described."""
+        """The subset of `image_set`.
+
+        Raises:
+            ValueError: it is not exactly the one described.
+        """
         if max(self.indices) < len(image_set):
             subset = image_set.subset(self.indices, source=self._name())
             if self._checksum(subset) == self.checksum:
@@ -183,8 +246,8 @@ class Manifest:
         ratio = float(self.ratio)
         settings = json.dumps([self.source, self.profile, ratio, self.seed, self.indices])
         digest = hashlib.sha256(settings.encode())
-        digest.update(subset.images.cpu().contiguous().numpy())
-        digest.update(subset.labels.cpu().numpy().astype("<i8"))
+        digest.update(subset.images.cpu().contiguous().numpy().data)
+        digest.update(subset.labels.cpu().numpy().astype("<i8").data)
         return digest.hexdigest()
 
     def _check(self) -> None:
@@ -198,12 +261,29 @@ class Manifest:
 def make_long_tail(
     image_set: ImageSet, ratio: float, profile: str = "exponential", seed: int = 0
 ) -> tuple[ImageSet, Manifest]:
-    """Draw a long-tailed subset and describe it: ``(subset, manifest)``.
+    """Draw a long-tailed subset and describe it.
 
     The largest class gets as many images as every class of `image_set` can give, which is all of
     them where the set is balanced. See `long_tail_counts` and `long_tail_indices`.
 
-    Raises ValueError for an impossible ratio, an unknown profile and a class without an image.
+    Args:
+        image_set: where to draw from.
+        ratio: of the largest class to the smallest, 1 or more.
+        profile: "exponential" or "step".
+        seed: of the draw; 0 is the subset of the papers.
+
+    Returns:
+        ``(subset, manifest)``.
+
+    Raises:
+        ValueError: an impossible ratio, an unknown profile, or a class without an image.
+
+    Example:
+        >>> images = torch.randint(256, (8, 4, 4, 3), dtype=torch.uint8)
+        >>> image_set = ImageSet(images, torch.arange(8) % 2, ("cat", "dog"), "noise")
+        >>> subset, manifest = make_long_tail(image_set, ratio=4)
+        >>> subset.class_counts().tolist(), len(manifest.indices)
+        ([4, 1], 5)
     """
     available = image_set.class_counts()
     if 0 in available:
@@ -218,14 +298,14 @@ def make_long_tail(
     return subset, replace(manifest, checksum=manifest._checksum(subset))
 
 
-def _as_labels(labels, num_classes: int | None = None) -> np.ndarray:
+def _as_labels(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     """The labels as a checked numpy array; without `num_classes`, the largest label sets it."""
-    labels = torch.as_tensor(labels).cpu()
+    classes = torch.as_tensor(labels).cpu()
     if num_classes is None:
-        countable = labels.dtype == torch.int64 and labels.numel() > 0
-        num_classes = int(labels.max()) + 1 if countable else 0
-    check_labels(labels, num_classes, "the labels to draw from")
-    return labels.numpy()
+        countable = classes.dtype == torch.int64 and classes.numel() > 0
+        num_classes = int(classes.max()) + 1 if countable else 0
+    check_labels(classes, num_classes, "the labels to draw from")
+    return classes.numpy()
 
 
 def _check_ratio_and_profile(ratio: float, profile: str) -> None:
@@ -235,3 +315,12 @@ def _check_ratio_and_profile(ratio: float, profile: str) -> None:
         )
     if profile not in PROFILES:
         raise ValueError(f"there is no profile '{profile}'; choose one of {', '.join(PROFILES)}.")
+
+
+__all__ = [
+    "Manifest",
+    "long_tail_counts",
+    "long_tail_indices",
+    "make_long_tail",
+    "stratified_split",
+]

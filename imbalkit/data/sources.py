@@ -1,12 +1,11 @@
-"""Where images come from: CIFAR in the official layout, or a folder."""
+"""Where images come from: CIFAR in the official layout."""
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from torchvision.datasets import ImageFolder
 
 from imbalkit.data.download import (
     CIFAR,
@@ -15,18 +14,27 @@ from imbalkit.data.download import (
     fetch_cifar,
     official_files,
 )
-from imbalkit.data.folder import UnreadableImage, read_image
 from imbalkit.data.images import ImageSet
 
 
 def data_folders() -> list[Path]:
-    """The folders searched for data, in order: ``IMBALKIT_DATA`` if set, then the cache."""
+    """The folders searched for data, in order: ``IMBALKIT_DATA`` if set, then the cache.
+
+    Example:
+        >>> data_folders()[-1] == cache_folder()
+        True
+    """
     named = os.environ.get("IMBALKIT_DATA")
     return ([Path(named).expanduser()] if named else []) + [cache_folder()]
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for data, by the custom of each operating system."""
+    """The user's cache folder for data, by the custom of each operating system.
+
+    Example:
+        >>> cache_folder().name
+        'imbalkit'
+    """
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -36,16 +44,30 @@ def cache_folder() -> Path:
     return Path(base) / "imbalkit"
 
 
-def find_cifar(name: str = "cifar10", download: bool = True, show=print):
-    """Return ``(train, test)`` ImageSets of `name` from the first place that has it.
+def find_cifar(
+    name: str = "cifar10", download: bool = True, show: Callable[[str], object] = print
+) -> tuple[ImageSet, ImageSet]:
+    """Return the training and test images of `name` from the first place that has them.
 
     The order: ``IMBALKIT_DATA``, the user's cache, the official download into that cache. The
     environment variable ``IMBALKIT_OFFLINE=1`` skips the download.
 
-    name: "cifar10" or "cifar100". show: receives what is said, such as the download's progress.
+    Args:
+        name: "cifar10" or "cifar100".
+        download: may it be downloaded?
+        show: receives the messages, a line each.
 
-    Raises ValueError when the name is unknown or when a data file is damaged, and DownloadError
-    when `name` is nowhere.
+    Returns:
+        ``(train, test)`` ImageSets.
+
+    Raises:
+        ValueError: the name is unknown, or a data file is damaged.
+        DownloadError: `name` is nowhere.
+
+    Example:
+        >>> find_cifar("mnist")
+        Traceback (most recent call last):
+        ValueError: there is no data set 'mnist'; choose one of cifar10, cifar100.
     """
     if name not in CIFAR:
         raise ValueError(f"there is no data set '{name}'; choose one of {', '.join(CIFAR)}.")
@@ -61,9 +83,19 @@ def find_cifar(name: str = "cifar10", download: bool = True, show=print):
 
 
 def cifar_state(root: Path, name: str) -> str:
-    """Say "ready", "missing" or "corrupt": is the official layout of `name` complete under `root`?
+    """Is the official layout of CIFAR complete under `root`?
 
-    "corrupt" means that some files are there and one is absent or has a wrong checksum.
+    Args:
+        root: the folder in which the data's own folder lies.
+        name: "cifar10" or "cifar100".
+
+    Returns:
+        "ready", "missing" or "corrupt"; the last means that some files are there and one is absent
+        or has a wrong checksum.
+
+    Example:
+        >>> cifar_state(Path("no such folder"), "cifar10")
+        'missing'
     """
     if not _is_there(root, name):
         return "missing"
@@ -77,11 +109,26 @@ def _is_there(root: Path, name: str) -> bool:
     return any((folder / file).is_file() for file in official_files(name))
 
 
-def load_cifar(root: Path, name: str = "cifar10"):
-    """Return ``(train, test)`` ImageSets from the official python files under `root`.
+def load_cifar(root: Path, name: str = "cifar10") -> tuple[ImageSet, ImageSet]:
+    """Read the training and test images from the official python files under `root`.
 
     The files are pickles, and unpickling runs code: torchvision opens none whose checksum is
-    wrong. Raises ValueError when a file is absent or damaged.
+    wrong.
+
+    Args:
+        root: the folder in which the data's own folder lies.
+        name: "cifar10" or "cifar100".
+
+    Returns:
+        ``(train, test)`` ImageSets.
+
+    Raises:
+        ValueError: a file is absent or damaged.
+
+    Example:
+        >>> load_cifar(Path("no such folder"), "cifar10")
+        Traceback (most recent call last):
+        ValueError: no such folder/cifar-10-batches-py is missing: ...
     """
     dataset = CIFAR[name]
     title = name.upper().replace("CIFAR", "CIFAR-")
@@ -99,38 +146,14 @@ def load_cifar(root: Path, name: str = "cifar10"):
         parts.append(
             ImageSet(images, labels, tuple(raw.classes), f"{title} {'train' if train else 'test'}")
         )
-    return tuple(parts)
+    train_set, test_set = parts
+    return train_set, test_set
 
 
-def load_folder(path: str | Path, size: int = 32) -> ImageSet:
-    """Read a folder of images with one sub-folder per class.
-
-    Each image is read by `read_image`, as RGB of `size` x `size` pixels. Classes are the
-    sub-folders' names in alphabetical order, as ``torchvision.datasets.ImageFolder`` numbers them.
-    Raises ValueError for a missing or empty folder, an empty class and an unreadable image;
-    `import_folder` skips what it cannot read, and reports it.
-    """
-    path = Path(path)
-    try:
-        listing = ImageFolder(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as one sub-folder of images per class ({error}); every "
-            "sub-folder must hold at least one image."
-        ) from error
-    images = np.stack([_pixels(file, size) for file, _ in listing.samples])
-    return ImageSet(
-        torch.from_numpy(images),
-        torch.tensor(listing.targets),
-        tuple(listing.classes),
-        f"folder {path.name}",
-    )
-
-
-def _pixels(file: str, size: int) -> np.ndarray:
-    try:
-        return read_image(file, size)[0]
-    except UnreadableImage as error:
-        raise ValueError(
-            f"{file}: cannot be read as an image ({error}); replace or delete that file."
-        ) from error
+__all__ = [
+    "cache_folder",
+    "cifar_state",
+    "data_folders",
+    "find_cifar",
+    "load_cifar",
+]

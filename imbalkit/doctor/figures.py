@@ -42,7 +42,7 @@ def as_png(figures: dict) -> str:
 
 def _shares(ax: Axes, predicted: Sequence[float], true: Sequence[float]) -> None:
     places = np.arange(len(predicted))
-    ax.bar(places, predicted, color=plots.COLOURS[0], label="predictions")
+    ax.bar(places, predicted, color=plots.COLORS[0], label="predictions")
     ax.step(places, true, where="mid", color="black", linewidth=1.5, label="labels")
     ax.set(title="classes in use", xlabel="class", ylabel="share", ylim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(MOST_TICKS, integer=True))
@@ -56,7 +56,7 @@ def _recall(ax: Axes, recall: Sequence[float | None], counts: Sequence[int]) -> 
     if not known:
         ax.text(0.5, 0.5, "no class in both", ha="center", transform=ax.transAxes)
         return
-    ax.plot(*zip(*known, strict=True), "o", color=plots.COLOURS[0])
+    ax.plot(*zip(*known, strict=True), "o", color=plots.COLORS[0])
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(base=10, numticks=6))
     ax.xaxis.set_major_formatter("{x:g}")
@@ -70,7 +70,7 @@ def _units(ax: Axes, layers: Sequence[str], constant: Sequence[float]) -> None:
         ax.text(0.5, 0.5, "one layer only", ha="center", transform=ax.transAxes)
         return
     places = np.arange(len(layers))
-    ax.bar(places, constant, color=plots.COLOURS[1])
+    ax.bar(places, constant, color=plots.COLORS[1])
     step = -(-len(layers) // MOST_TICKS)
     names = [name[-14:] for name in layers]
     ax.set_xticks(places[::step], names[::step], rotation=35, ha="right", rotation_mode="anchor")

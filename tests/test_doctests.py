@@ -1,0 +1,68 @@
+"""The examples of the docstrings run, and each public name has one."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import matplotlib.pyplot as plt
+import pytest
+
+import imbalkit
+
+OPTIONS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(imbalkit.__path__, "imbalkit.")
+    if "exercises" not in module.name and not module.name.endswith("__main__")
+]
+# What somebody uses who opens no notebook.
+COMPLETE = [
+    "imbalkit.augmentation",
+    "imbalkit.data.batches",
+    "imbalkit.data.download",
+    "imbalkit.data.duplicates",
+    "imbalkit.data.folder",
+    "imbalkit.data.images",
+    "imbalkit.data.longtail",
+    "imbalkit.data.sources",
+    "imbalkit.data.standard",
+    "imbalkit.decisions",
+    "imbalkit.ensembles",
+    "imbalkit.fast",
+    "imbalkit.inference",
+    "imbalkit.metrics",
+    "imbalkit.models",
+    "imbalkit.multitask",
+    "imbalkit.plots",
+    "imbalkit.priors",
+    "imbalkit.sampling",
+    "imbalkit.selfsupervised",
+    "imbalkit.stages",
+]
+
+
+@pytest.fixture(autouse=True)
+def _without_a_screen():
+    plt.switch_backend("Agg")
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=OPTIONS)
+    assert result.failed == 0, "the examples that failed stand above"
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_each_public_name_has_an_example(name):
+    module = importlib.import_module(name)
+    public = {each: getattr(module, each) for each in module.__all__}
+    documented = {
+        each: value
+        for each, value in public.items()
+        if inspect.isclass(value) or inspect.isfunction(value)
+    }
+    assert documented
+    assert [each for each, value in documented.items() if ">>>" not in (value.__doc__ or "")] == []

@@ -1,4 +1,4 @@
-"""How fast is `fit`, how much memory does it take, and how does its cost grow?
+"""How fast is `fit`, how much memory does it take, how does its cost grow, and what is an import?
 
 Prints tables and writes all figures as JSON; README.md, beside this file, says what they mean.
 """
@@ -53,7 +53,7 @@ class Size:
     """How much is measured.
 
     seconds: about how long each timed piece of a round takes, at most one epoch.
-    rounds, growth_rounds: how often each piece is timed.
+    rounds, growth_rounds, import_rounds: how often each piece is timed.
     images, classes: sizes of the synthetic sets whose cost is compared.
     memory_models: trained for their peak memory, on `memory_images` images (None: all).
     """
@@ -61,13 +61,14 @@ class Size:
     seconds: float = 4.0
     rounds: int = 7
     growth_rounds: int = 3
+    import_rounds: int = 15
     images: tuple[int, ...] = (5_000, 20_000, 50_000)
     classes: tuple[int, ...] = (10, 100, 1_000)
     memory_models: tuple[str, ...] = tuple(MODELS)
     memory_images: int | None = None
 
 
-QUICK = Size(0.0, 2, 2, (256, 512), (3, 10), ("plain CNN",), 256)
+QUICK = Size(0.0, 2, 2, 1, (256, 512), (3, 10), ("plain CNN",), 256)
 
 
 # --- speed: three ways to train, each a function that prepares the work and returns it
@@ -186,6 +187,43 @@ def peak_memory_of(arguments: list[str]) -> float | None:
     return json.loads(process.stdout.splitlines()[-1])
 
 
+# --- imports
+
+
+IMPORTS = {
+    "import torch": "import torch",
+    "import torch, imbalkit": "import torch, imbalkit",
+    "import torch, and FocalLoss of imbalkit": "import torch; from imbalkit import FocalLoss",
+}
+
+
+def measure_imports(size: Size) -> dict:
+    """Seconds of the imports in fresh processes, in turn, and what the package adds to torch's.
+
+    A process starts Python too, in all three alike; it is not counted.
+    """
+
+    def seconds(statement: str) -> float:
+        code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+        environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+        run = subprocess.run(
+            [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True,
+            env=environment,
+        )  # fmt: skip
+        return float(run.stdout)
+
+    rounds = []
+    for number in range(-1, size.import_rounds):
+        names = list(IMPORTS) if number % 2 == 0 else list(IMPORTS)[::-1]
+        times = {name: seconds(IMPORTS[name]) for name in names}
+        rounds += [times] if number >= 0 else []  # the first reads the files from the disk
+    alone, *others = IMPORTS
+    return {
+        "seconds": {name: spread(r[name] for r in rounds) for name in IMPORTS},
+        "ratio": {name: spread(r[name] / r[alone] for r in rounds) for name in others},
+    }
+
+
 # --- growth
 
 
@@ -257,6 +295,8 @@ def measure(size: Size) -> dict:
         results["speed"][name] = measure_speed(build, lab, size)
     print("timing growing sets ...", flush=True)
     results["growth"] = measure_growth(size, device)
+    print("timing imports ...", flush=True)
+    results["imports"] = measure_imports(size)
     print("measuring memory ...", flush=True)
     results["peak memory in MB"] = measure_memory(size)
     results["seconds"] = round(time.perf_counter() - started)
@@ -284,6 +324,9 @@ def report(results: dict) -> str:
     growth = [
         {**row, "ms per step": show(row["ms per step"], "{:.2f}")} for row in results["growth"]
     ]
+    imports = [
+        f"{name}: {show(ratio, '{:.3f}')}" for name, ratio in results["imports"]["ratio"].items()
+    ]
     memory = [
         f"{name}: {'not measured on this system' if peak is None else f'{peak:.0f}'}"
         for name, peak in results["peak memory in MB"].items()
@@ -293,6 +336,7 @@ def report(results: dict) -> str:
         "\nspeed of fit against the two others\n" + pd.DataFrame(ratios).T.to_string(),
         "\nimages per second\n" + pd.DataFrame(rates).T.to_string(),
         "\nfit, plain CNN, synthetic sets\n" + pd.DataFrame(growth).to_string(index=False),
+        "\ntime of an import, as a multiple of import torch\n" + "\n".join(imports),
         "\npeak memory of a training in MB\n" + "\n".join(memory),
     ])  # fmt: skip
 

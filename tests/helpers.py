@@ -7,10 +7,15 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
 from imbalkit.course.exercises.base import Outcome
 from imbalkit.data.download import CIFAR
 
+needs_muon = pytest.mark.skipif(
+    not hasattr(torch.optim, "Muon"), reason="torch has Muon, of the fast recipe, from 2.9 on"
+)
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 LABEL_KEY = {"cifar10": "labels", "cifar100": "fine_labels"}
 

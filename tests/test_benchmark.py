@@ -47,6 +47,9 @@ def test_quick_benchmark_prints_tables_and_writes_json(tmp_path):
         (256, 3), (512, 3), (512, 10),
     ]  # fmt: skip
     assert all(row["ms per step"]["min"] > 0 for row in figures["growth"])
+    assert len(figures["imports"]["ratio"]) == 2
+    for ratio in figures["imports"]["ratio"].values():
+        assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
     memory = figures["peak memory in MB"]
     if sys.platform == "linux":
         assert 50 < memory["import torch alone"] < memory["plain CNN"]

@@ -1,4 +1,4 @@
-"""The command `imbalkit`: it hands on to the right place, and says what is missing."""
+"""The command ``imbalkit`` hands on to the right place, and says in a sentence what is missing."""
 
 import re
 import sys

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import count_parameters
+from helpers import count_parameters, needs_muon
 
 from imbalkit.data import Batches, ImageSet, RandomCrop, channel_statistics
 from imbalkit.fast import (
@@ -54,6 +54,7 @@ def test_a_floor_keeps_faint_directions_faint(blobs):
     assert spread.max() < 1 and spread.min() < 0.5
 
 
+@needs_muon
 def test_the_network_has_a_first_layer_that_is_not_trained(blobs):
     net = fast_net(blobs, width=4)
     assert net(torch.zeros(2, 3, 32, 32)).shape == net(torch.zeros(2, 3, 24, 24)).shape == (2, 3)
@@ -73,6 +74,7 @@ def test_a_convolution_of_a_matrix_is_the_usual_one():
     assert ours.weight.shape == (5, 27)
 
 
+@needs_muon
 def test_each_parameter_has_one_optimizer(blobs):
     net = fast_net(blobs, width=4)
     optimizer = muon_and_sgd(net)
@@ -140,6 +142,7 @@ def test_resize_keeps_the_dtype_and_a_flat_image():
         assert (small.float() - 7).abs().max() < 1e-4 and targets.tolist() == [0, 1]
 
 
+@needs_muon
 def test_fit_fast_trains_on_small_images_first_and_learns(blobs):
     torch.manual_seed(0)
     net, sizes = fast_net(blobs, width=4), []

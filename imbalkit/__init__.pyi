@@ -25,6 +25,7 @@ from imbalkit import (
     sampling,
     selfsupervised,
     stages,
+    tables,
     training,
     weights,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "selfsupervised",
     "square_root_weights",
     "stages",
+    "tables",
     "training",
     "weighted_sampler",
     "weights",

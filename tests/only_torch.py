@@ -29,22 +29,20 @@ def needed(name, seen):
     return seen
 
 
-class Gate:
-    """Refuses to import the libraries that torch and numpy do not need."""
+def hide_other_libraries():
+    """Let an import of any library that torch and numpy do not need fail, as where it is missing.
 
+    None in `sys.modules` is also what `find_spec` takes for a missing module, by which torch asks
+    for libraries that it can use.
+    """
     allowed = needed("torch", needed("numpy", set()))
-    owners = metadata.packages_distributions()
-
-    def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top == "imbalkit":
-            return
-        owners = {plain(owner) for owner in self.owners.get(top, [])}
-        if owners and not owners & self.allowed:
-            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+    for name, owners in metadata.packages_distributions().items():
+        if name not in sys.stdlib_module_names and name != "imbalkit":
+            if not {plain(owner) for owner in owners} & allowed:
+                sys.modules[name] = None
 
 
-sys.meta_path.insert(0, Gate())
+hide_other_libraries()
 
 import torch  # noqa: E402
 from torch import nn  # noqa: E402

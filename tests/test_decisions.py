@@ -184,6 +184,7 @@ def test_the_temperature_is_the_one_that_scipy_finds(seed, classes, factor):
     assert fit_temperature(logits, labels) == pytest.approx(float(np.exp(-found.x)), rel=1e-4)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), st.booleans()), min_size=1

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.sparse import coo_array
@@ -170,6 +170,7 @@ def test_a_group_of_two_classes_is_refused():
         grouped_split(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 12), ends=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11))))
 def test_groups_are_the_connected_components_of_scipy(n, ends):
     links = np.array([(a % n, b % n) for a, b in ends], dtype=np.int64).reshape(-1, 2)

@@ -238,10 +238,10 @@ def _fill(sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
     sizes: images of each group, the largest first. wanted: images that each part is to have.
     """
-    first = dict(zip(range(len(sizes)), (0,), strict=False))
+    first: dict[int, int] = dict(zip(range(len(sizes)), (0,), strict=False))
     # The smallest groups go where there would else be none.
     for place, part in zip(range(len(sizes) - 1, 0, -1), wanted[1:].nonzero()[0] + 1, strict=False):
-        first[place] = part
+        first[place] = int(part)
     parts, room = np.zeros(len(sizes), dtype=np.int64), wanted.copy()
     for place in [*first, *(i for i in range(len(sizes)) if i not in first)]:
         parts[place] = first.get(place, int(room.argmax()))

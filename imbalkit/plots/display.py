@@ -33,7 +33,7 @@ def show(ax_or_figure: Axes | Figure, alt: str) -> None:
     """
     if not isinstance(alt, str) or not alt.strip():
         raise ValueError("show needs alt, one sentence that says what the figure shows.")
-    figure: Figure = getattr(ax_or_figure, "figure", ax_or_figure)  # type: ignore[assignment]
+    figure: Figure = getattr(ax_or_figure, "figure", ax_or_figure)  # type: ignore[arg-type]
     try:
         if _in_notebook():
             from IPython.display import display

@@ -456,5 +456,5 @@ def test_the_uniform_distribution_needs_no_scipy_and_is_the_same(monkeypatch):
     assert ours.equal(torch.from_numpy(stats.beta.ppf(middles, 1, 1)).float())
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
     assert Mixup(3).lambdas.equal(ours)
-    with pytest.raises(ImportError, match=r"scipy.stats is needed here; install it with: pip "):
+    with pytest.raises(ImportError, match=r"needs scipy, which is not installed; run pip install"):
         Mixup(3, alpha=0.4)

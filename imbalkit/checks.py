@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 
-def to_numpy(values) -> np.ndarray:
+def to_numpy(values: ArrayLike | Tensor) -> np.ndarray:
     """A list, array or tensor (on any device, of any dtype) as a numpy array."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
@@ -19,7 +20,7 @@ def describe_array(array: np.ndarray) -> str:
     return f"{array.dtype} of shape {array.shape}"
 
 
-def check_counts(counts) -> np.ndarray:
+def check_counts(counts: ArrayLike | Tensor) -> np.ndarray:
     """Return image counts per class as int64 (C,), or say what is wrong with them."""
     counts = to_numpy(in_order_of_classes(counts))
     if counts.ndim != 1 or counts.size == 0 or not np.issubdtype(counts.dtype, np.integer):
@@ -34,7 +35,7 @@ def check_counts(counts) -> np.ndarray:
     return counts.astype(np.int64)
 
 
-def in_order_of_classes(counts):
+def in_order_of_classes(counts: ArrayLike | Tensor) -> ArrayLike | Tensor:
     """Counts that carry their class numbers, as a pandas Series does, sorted by these.
 
     ``value_counts`` of pandas puts the most frequent class first, whatever its number.
@@ -53,7 +54,7 @@ def in_order_of_classes(counts):
     return to_numpy(counts)[order]
 
 
-def check_no_empty_class(counts, what: str) -> np.ndarray:
+def check_no_empty_class(counts: ArrayLike | Tensor, what: str) -> np.ndarray:
     """As `check_counts`, and every class needs an image; `what` cannot be made without it."""
     counts = check_counts(counts)
     if counts.min() == 0:
@@ -81,7 +82,7 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
         )
 
 
-def entropy(shares) -> np.ndarray:
+def entropy(shares: ArrayLike | Tensor) -> np.ndarray:
     """-sum(p log p) in nats over the last axis, with 0 log 0 = 0: float64, () for shares (C,)."""
     shares = to_numpy(shares).astype(np.float64)
     return -np.sum(shares * np.log(np.where(shares > 0, shares, 1)), axis=-1)

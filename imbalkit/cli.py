@@ -81,7 +81,7 @@ def missing_libraries(extra: str) -> list[str]:
     """What `extra` of imbalkit asks for and this Python lacks."""
     missing = []
     for line in metadata.requires("imbalkit") or []:
-        name = re.match(r"[\w.-]+", line).group()
+        name = re.split(r"[^\w.-]", line)[0]
         if re.search(rf"""extra == ['"]{extra}['"]""", line) and name != "imbalkit":
             try:
                 metadata.version(name)

@@ -55,10 +55,10 @@ class CollapseMonitor:
         'step 150: 100% of the predictions are class 2; imbalkit.diagnose finds the cause.'
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.warning = ""
         self.steps = 0
-        self._verdicts = []
+        self._verdicts: list[str] = []
         self._forget()
 
     def resume(self, steps: int, warning: str = "") -> None:
@@ -113,7 +113,8 @@ class CollapseMonitor:
         return self.warning
 
     def _forget(self) -> None:
-        self._sums, self._predicted, self._true = None, None, None
+        """Start the sums anew; the next look learns the number of classes."""
+        self._looks = 0
 
     def _look(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
         binary = is_binary(logits)
@@ -124,10 +125,11 @@ class CollapseMonitor:
         counted = (labels >= 0).float()  # the loss ignores -100
         labels = labels.clamp_min(0)
         classes = logits.shape[1]
-        if self._sums is None:
+        if not self._looks:
             self._sums = torch.zeros(4, device=logits.device)
             self._predicted = torch.zeros(classes, device=logits.device)
             self._true = torch.zeros(classes, device=logits.device)
+        self._looks += 1
         losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(counted == 0, 0)
         predicted = logits.argmax(1)
         hits = ((predicted == labels) * counted).sum()

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", help="a folder with images")
     parser.add_argument("--output", help="write the CSV to this file (default: to the terminal)")
     options = parser.parse_args(arguments)
-    skipped = {}
+    skipped: dict[str, str] = {}
     try:
         predictor, root = load(options.model), Path(options.folder).expanduser()
         if not root.is_dir():
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             with atomic_path(options.output) as temporary:
                 temporary.write_text(text, encoding="utf-8", newline="")
         else:
-            sys.stdout.reconfigure(encoding="utf-8")
+            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
             sys.stdout.write(text)
     except (ValueError, OSError) as error:
         print(f"imbalkit predict: {error}", file=sys.stderr)

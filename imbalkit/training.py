@@ -6,7 +6,7 @@ Derived in lesson 01.
 import html
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,19 +181,20 @@ def fit(
     """
     check_arguments(train_batches, epochs, val_batches, monitor, patience, checkpoint, resume)
     device = device or pick_device()
-    model.to(device, memory_format=memory_format(device))
+    model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     if isinstance(loss_fn, nn.Module):
         loss_fn.to(device)  # with its class weights
     optimizer = optimizer or sgd(model)
-    steps = epochs * len(train_batches)
+    steps_an_epoch = len(train_batches)  # type: ignore[arg-type]  # it has one, as was checked
+    steps = epochs * steps_an_epoch
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: schedule((step + 0.5) / steps)
     )
     history, best_weights, shares = History(), None, []
-    if resume and Path(checkpoint).exists():
+    if resume and checkpoint and Path(checkpoint).exists():
         history, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
         shares = [history.shares]
-    steps_before = len(history.train) * len(train_batches)
+    steps_before = len(history.train) * steps_an_epoch
     collapse = CollapseMonitor()
     collapse.resume(steps_before, history.warning)
     done_before, started = history.seconds, time.perf_counter()
@@ -287,9 +288,9 @@ def to_float32(outputs: Any) -> Any:
 class Tally:
     """Running figures of one epoch, kept on the device: adding a batch never waits for it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps, self.images = 0, 0
-        self.shares = []
+        self.shares: list[Tensor] = []
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Count one batch: scalar loss, logits (N, C), targets (N,) or soft (N, C)."""
@@ -349,7 +350,7 @@ def predict(
         Logits float32 (N, C) and labels int64 (N,), on the CPU.
     """
     device = device or pick_device()
-    model.to(device, memory_format=memory_format(device))
+    model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     was_training = model.training
     model.eval()
     logits, labels = [], []
@@ -452,7 +453,7 @@ def check_arguments(
     """Raise ValueError, before anything is computed, for arguments of `fit` that cannot work."""
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; train for at least 1.")
-    if not hasattr(train_batches, "__len__"):
+    if not isinstance(train_batches, Sized):
         raise ValueError(
             "train_batches has no length: a generator is used up after one epoch; pass a "
             "DataLoader, Batches or a list."

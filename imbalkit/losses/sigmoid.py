@@ -48,21 +48,22 @@ class BinaryLoss(Loss):
         positive = self.of_positive(logits.masked_fill(yes == 0, 0.0))
         negative = self.of_negative(logits.masked_fill(no == 0, 0.0))
         if self.pos_weight is not None:
-            positive = self.pos_weights(logits) * positive
+            positive = self.along_labels(self.pos_weight, logits) * positive
         losses = yes * positive + no * negative
         return losses if self.reduction == "none" else self.reduced(losses, counted)
 
-    def pos_weights(self, logits: Tensor) -> Tensor:
-        """`pos_weight` along the classes of (N,), (N, C) or (N, C, d1, ...)."""
-        if len(self.pos_weight) == 1:
-            return self.pos_weight
-        if logits.ndim < 2 or len(self.pos_weight) != logits.shape[1]:
+    @staticmethod
+    def along_labels(pos_weight: Tensor, logits: Tensor) -> Tensor:
+        """`pos_weight` along the labels of logits (N,), (N, C) or (N, C, d1, ...)."""
+        if len(pos_weight) == 1:
+            return pos_weight
+        if logits.ndim < 2 or len(pos_weight) != logits.shape[1]:
             outputs = logits.shape[1] if logits.ndim > 1 else 1
             raise ValueError(
-                f"pos_weight has {len(self.pos_weight)} entries but the model {outputs} outputs; "
+                f"pos_weight has {len(pos_weight)} entries but the model {outputs} outputs; "
                 "give one per class, or one for all."
             )
-        return along_classes(self.pos_weight, logits)
+        return along_classes(pos_weight, logits)
 
 
 class SigmoidFocalLoss(BinaryLoss):

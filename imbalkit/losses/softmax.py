@@ -126,7 +126,7 @@ class FocalLoss(WeightedCrossEntropy):
         tensor([1.0928e-04, 2.7663e+00])
     """
 
-    own = ("gamma",)
+    own: tuple[str, ...] = ("gamma",)
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class LogitAdjustedLoss(WeightedCrossEntropy):
         tensor(2.3026)
     """
 
-    own = ("tau",)
+    own: tuple[str, ...] = ("tau",)
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ class BalancedSoftmaxLoss(LogitAdjustedLoss):
         tensor(2.3026)
     """
 
-    own = ()
+    own: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -289,7 +289,7 @@ class LDAMLoss(WeightedCrossEntropy):
         tensor([2.5789, 5.0067])
     """
 
-    own = ("max_margin", "scale")
+    own: tuple[str, ...] = ("max_margin", "scale")
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import ArrayLike, NDArray
@@ -31,7 +32,7 @@ def use_style() -> None:
         >>> plt.rcParams["figure.dpi"]
         100.0
     """
-    cycle = plt.cycler(color=COLORS[:4]) + plt.cycler(linestyle=DASHES)
+    cycle = cycler(color=COLORS[:4]) + cycler(linestyle=DASHES)
     rc = {"axes.prop_cycle": cycle, "figure.dpi": DPI, "grid.color": "0.88"}
     sns.set_theme(style="whitegrid", rc=rc)
 

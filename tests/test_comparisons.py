@@ -35,6 +35,12 @@ def test_over_seeds_gives_mean_and_deviation_in_the_order_of_the_lesson(tmp_path
     assert found["recall"].tolist() == ["12.0 ± 2.0", "53.0 ± 3.0"]
     assert np.std([10, 12, 14], ddof=1) == 2  # of a sample, not of a population
     assert found.columns.name == "3 seeds, CIFAR-10 train"
+    path.write_text(
+        json.dumps({"03_x.ipynb": {"data": "CIFAR-10 train", "seeds": {"0": seeds["0"]}}})
+    )
+    alone = over_seeds(path, "03")  # one training has no deviation
+    assert alone["recall"].tolist() == ["10.0", "50.0"]
+    assert alone.columns.name == "1 seed, CIFAR-10 train"
 
 
 @pytest.mark.parametrize("content", [None, "{}"])

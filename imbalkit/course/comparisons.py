@@ -50,13 +50,18 @@ def over_seeds(path: str | Path, lesson: str) -> pd.DataFrame:
     entry = measured[names[0]]
     tables = [pd.DataFrame(**table) for table in entry["seeds"].values()]
     table = spread(pd.concat(tables).groupby(level=0, sort=False))
-    table.columns.name = f"{len(tables)} seeds, {entry['data']}"
+    seeds = "1 seed" if len(tables) == 1 else f"{len(tables)} seeds"
+    table.columns.name = f"{seeds}, {entry['data']}"
     return table
 
 
 def spread(grouped) -> pd.DataFrame:
-    """Mean and deviation of each group of a pandas groupby, as texts such as "37.8 ± 0.4"."""
-    return grouped.mean().map("{:.1f}".format) + " ± " + grouped.std().map("{:.1f}".format)
+    """Mean and deviation of each group of a pandas groupby, as texts such as "37.8 ± 0.4".
+
+    A single figure has no deviation: "37.8".
+    """
+    texts = grouped.mean().map("{:.1f}".format) + " ± " + grouped.std().map("{:.1f}".format)
+    return texts.replace(" ± nan", "", regex=True)
 
 
 def leaderboard(path: str | Path, ratio: int = 100) -> pd.DataFrame:

@@ -29,13 +29,17 @@ EVALUATION_BATCH = 1000
 class Lab:
     """What a lesson works with.
 
-    full: every training image of the source, as many of each class.
-    train, validation: the long-tailed training images, one in ten of each class held back for
-        validation (never fewer than one).
-    test: the balanced test images. Look at them once, at the end.
-    manifest: which images these are; save it so that somebody else trains on the same ones.
-    mean, std: channel statistics of `train`, in units of [0, 1] pixels.
-    augment: random crops, and flips where a mirrored image is still one of its class.
+    Attributes:
+        device: where the lesson trains.
+        profile: how large its trainings are.
+        full: every training image of the source, as many of each class.
+        train: the long-tailed training images.
+        validation: one in ten of each class, held back from `train` (never fewer than one).
+        test: the balanced test images. Look at them once, at the end.
+        manifest: which images these are; save it so that somebody else trains on the same ones.
+        mean: of each channel of `train`, in units of [0, 1] pixels.
+        std: the standard deviation of each channel.
+        augment: random crops, and flips where a mirrored image is still one of its class.
     """
 
     device: torch.device

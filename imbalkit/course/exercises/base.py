@@ -51,12 +51,13 @@ class NotAttempted(Exception):
 class Exercise:
     """One exercise: `examine`, and these texts.
 
-    hints: from a first nudge to nearly the solution.
-    answer: code that fills the blank of the notebook's cell, up to the line with ``check``. It
-        may use what the lesson imports.
-    afterwards: code to try next, with the models of the lesson, if there is some.
-    why: said after a correct answer, and below the solution.
-    blank: what the learner is to do if nothing has been filled in.
+    Attributes:
+        hints: from a first nudge to nearly the solution.
+        answer: code that fills the blank of the notebook's cell, up to the line with ``check``. It
+            may use what the lesson imports.
+        afterwards: code to try next, with the models of the lesson, if there is some.
+        why: said after a correct answer, and below the solution.
+        blank: what the learner is to do if nothing has been filled in.
     """
 
     hints: tuple[str, ...] = ()

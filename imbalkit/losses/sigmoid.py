@@ -141,15 +141,15 @@ class AsymmetricLoss(BinaryLoss):
     shifted to p_m = max(p - m, 0). Negatives lose more to the focus than positives, and those with
     p below m count nothing. At ``gamma_neg=gamma_pos=clip=0`` it equals
     ``torch.nn.BCEWithLogitsLoss``. Ridnik et al. 2021, "Asymmetric loss for multi-label
-    classification", equations 4 to 7. Lesson 04 derives the focus.
+    classification". Lesson 04 derives the focus.
 
     The gradient takes the focus along, as the paper derives it; the authors' program has a switch
     for holding the focus constant. Their program also sums the losses: ``reduction="sum"``.
 
     Args:
         gamma_neg: The focus of negatives, 0 or more.
-        gamma_pos: The focus of positives, 0 or more. The paper advises 0 to 1, and less than
-            `gamma_neg`.
+        gamma_pos: The focus of positives, 0 or more; less than `gamma_neg`, so that the few
+            positives keep their part.
         clip: The shift m, 0 or more and below 1.
         pos_weight, reduction, ignore_index, label_smoothing: As in `SigmoidFocalLoss`.
 

@@ -217,7 +217,7 @@ class BalancedSoftmaxLoss(LogitAdjustedLoss):
     """Cross-entropy of a softmax with n_c exp(z_c) in place of exp(z_c).
 
     It is `LogitAdjustedLoss` at tau = 1: the two papers found the same loss. Ren et al. 2020,
-    "Balanced meta-softmax for long-tailed visual recognition", equation 3. Derived in lesson 09.
+    "Balanced meta-softmax for long-tailed visual recognition". Derived in lesson 09.
 
     Args:
         counts: Training images n_c of each class, integers (C,).

@@ -267,7 +267,9 @@ def test_lesson_was_timed_and_fits_its_time(path):
     limits = {"bfloat16": (300, 90), "float32": (360, 150)}
     assert kinds.keys() & limits.keys()
     for kind in kinds.keys() & limits.keys():
-        lesson, cell = limits[kind]
+        # With one thread, beside another lesson, twice the time of two threads at the most.
+        factor = 2 if "1 threads" in kinds[kind]["device"] else 1
+        lesson, cell = (factor * limit for limit in limits[kind])
         assert kinds[kind]["seconds"] <= lesson, "a lesson takes about four minutes"
         assert kinds[kind]["slowest_cell_seconds"] <= cell, "a cell takes about a minute"
 

@@ -46,7 +46,7 @@ test: lint ## all tests: ruff, the quick tests, then those that train and every 
 	$(PYTEST) --dist worksteal -m "not notebooks"
 	$(BIN)/python tools/solutions.py --test --output build/tested
 	@$(GET_DATA); limit=$(or $(CELL_TIMEOUT),$$(OMP_NUM_THREADS=1 $(BIN)/python tools/timings.py)) && \
-	$(PYTEST) --dist loadgroup --no-loadscope-reorder -m notebooks --nbval-lax --nbval-current-env \
+	$(PYTEST) --dist loadscope --no-loadscope-reorder -m notebooks --nbval-lax --nbval-current-env \
 		--nbval-cell-timeout=$$limit $(RUN_IN_BROWSER) tests build/tested
 
 notebooks: .venv/learn.stamp ## execute the lessons in place, note their timings in the README

@@ -6,19 +6,18 @@ import pytest
 TIMINGS = Path(__file__).parent / "notebooks" / "timings.json"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Let notebooks run beside the other slow tests, those that take longest first.
 
-    No process then goes on alone when the others are done. The cells of a notebook stay together,
-    and are left out by `-m "not notebooks"`. nbval limits their time, so pytest-timeout must not.
+    No process then goes on alone when the others are done. The cells are left out by
+    `-m "not notebooks"`; with `--dist loadscope` those of a notebook stay together. nbval limits
+    their time, so pytest-timeout must not.
     """
     timings = json.loads(TIMINGS.read_text(encoding="utf-8"))
     for item in items:
         if item.path.suffix == ".ipynb":
             item.add_marker(pytest.mark.notebooks(minutes=minutes_of(timings, item.path.name)))
             item.add_marker(pytest.mark.timeout(0))
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
     items.sort(key=stated_minutes, reverse=True)
 
 

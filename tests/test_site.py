@@ -20,12 +20,8 @@ from bs4 import BeautifulSoup
 from filelock import FileLock
 from helpers import BROWSER, BROWSER_FLAGS
 
-# In one process: the others do not wait for the site.
-pytestmark = [
-    pytest.mark.notebooks(minutes=4),
-    pytest.mark.timeout(1800),
-    pytest.mark.xdist_group("site"),
-]
+# `--dist loadscope` keeps them in one process: the others do not wait for the site.
+pytestmark = [pytest.mark.notebooks(minutes=4), pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imbalkit.checks import check_counts, to_numpy
+from imbalkit.checks import check_counts, entropy, to_numpy
 from imbalkit.metrics.checks import (
     check_class_numbers,
     check_confusion,
@@ -247,7 +247,7 @@ def prior_entropy(counts: ArrayLike) -> float:
         (0.6931, 0.056)
     """
     counts = check_counts(counts)
-    return float(_entropy(counts / counts.sum()))
+    return float(entropy(counts / counts.sum()))
 
 
 def prediction_share(predictions: ArrayLike, num_classes: int) -> NDArray[np.float64]:
@@ -291,18 +291,13 @@ def effective_classes(share: ArrayLike) -> float | NDArray[np.float64]:
         >>> effective_classes([1.0, 0.0]), round(effective_classes([0.5, 0.5]), 4)
         (1.0, 2.0)
     """
-    used = np.exp(_entropy(check_shares(share)))
+    used = np.exp(entropy(check_shares(share)))
     return used if used.ndim else float(used)
 
 
 def _share_of(part: np.ndarray, whole: np.ndarray) -> NDArray[np.float64]:
     """part / whole, and 0 where there is nothing to divide by."""
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-
-
-def _entropy(shares: np.ndarray) -> np.ndarray:
-    """-sum(p log p) in nats over the last axis, with 0 log 0 = 0."""
-    return -np.sum(shares * np.log(np.where(shares > 0, shares, 1)), axis=-1)
 
 
 __all__ = [

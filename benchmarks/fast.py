@@ -151,9 +151,6 @@ def rung_net(images: ImageSet, with_tricks: set[str]) -> nn.Module:
     model = fast.fast_net(images, width)
     features = model.features
     for i, layer in enumerate(features):
-        if isinstance(layer, fast.MatrixConv2d) and "Muon" not in with_tricks:
-            outputs, inputs = len(layer.weight), layer.weight.shape[1] // 9
-            features[i] = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         if isinstance(layer, nn.ReLU) and "ReLU for GELU" not in with_tricks:
             features[i] = nn.GELU()
     return model

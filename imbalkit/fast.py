@@ -5,7 +5,7 @@ The lesson tells what each trick of it gains. Most tricks come from the speed re
 prior.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +27,7 @@ SMALL, SMALL_SHARE = 24, 0.6  # pixels a side at first, and for which share of t
 def fast_net(train: ImageSet, width: int = 32) -> Classifier:
     """A whitened 2x2 layer that is not trained, then three blocks of two 3x3 convolutions.
 
-    Like `models.small_net`, with two differences: the first layer, and convolutions that Muon can
-    train. Derived in lesson 11.
+    Like `models.small_net`, but for the first layer. Derived in lesson 11.
 
     Args:
         train: the images whose patches are whitened; the network has one logit for each of its
@@ -46,10 +45,13 @@ def fast_net(train: ImageSet, width: int = 32) -> Classifier:
         torch.Size([3, 2])
     """
 
+    def conv(inputs: int, outputs: int) -> nn.Conv2d:
+        return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [
-            MatrixConv2d(inputs, outputs), nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU(),
-            MatrixConv2d(outputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU(),
+            conv(inputs, outputs), nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU(),
+            conv(outputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU(),
         ]  # fmt: skip
 
     filters = whitening(train.images)
@@ -89,29 +91,82 @@ def whitening(images: Tensor, floor: float = 5e-4) -> Tensor:
     return torch.cat([filters, -filters])
 
 
-class MatrixConv2d(nn.Module):
-    """A 3x3 convolution with border 1 and no bias, whose weight is kept as a matrix.
+class Muon(torch.optim.Optimizer):
+    """Gradient descent whose step is equally large in all directions of a weight matrix.
 
-    The matrix (outputs, 9 * inputs) is the shape that `torch.optim.Muon` trains. Takes images
-    (N, inputs, H, W) and gives (N, outputs, H, W). Derived in lesson 11.
+    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". A convolution
+    (outputs, inputs, height, width) counts as the matrix (outputs, inputs * height * width).
+    `torch.optim.Muon` takes the same steps; it wants matrices, and it always computes in bfloat16,
+    which a processor without it emulates slowly. Derived in lesson 11.
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
+        params: weights of two dimensions or more.
+        lr: the learning rate.
+        momentum: of the mean of earlier gradients, 0..1.
+        weight_decay: the share of a weight that one step takes away, divided by `lr`.
 
     Example:
-        >>> layer = MatrixConv2d(3, 5)
-        >>> layer.weight.shape, layer(torch.rand(1, 3, 8, 8)).shape
-        (torch.Size([5, 27]), torch.Size([1, 5, 8, 8]))
+        >>> layer = nn.Linear(3, 2, bias=False)
+        >>> optimizer = Muon(layer.parameters(), lr=0.1)
+        >>> layer(torch.ones(1, 3)).sum().backward()
+        >>> optimizer.step()
     """
 
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        weight = nn.Conv2d(inputs, outputs, 3, bias=False).weight
-        self.weight = nn.Parameter(weight.detach().flatten(1).clone())
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 0.05,
+        momentum: float = 0.9,
+        weight_decay: float = 0.05,
+    ):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight.view(len(self.weight), -1, 3, 3), padding=1)
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step; a closure that computes the loss is not taken."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._step(weight, weight.grad, group)
+
+    def _step(self, weight: Tensor, gradient: Tensor, group: dict) -> None:
+        state = self.state[weight]
+        if not state:
+            state["mean"] = torch.zeros_like(gradient)
+        mean = state["mean"].lerp_(gradient, 1 - group["momentum"])
+        ahead = gradient.lerp(mean, group["momentum"])  # Nesterov
+        update = orthogonal(ahead.flatten(1))
+        rows, columns = update.shape
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        size = group["lr"] * max(1, rows / columns) ** 0.5
+        weight.add_(update.view(weight.shape), alpha=-size)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """The matrix with all singular values brought to about 1 (0.68 to 1.14).
+
+    Five steps of Newton and Schulz, with the coefficients of Jordan et al. 2024. A value below a
+    hundredth of the matrix's norm stays smaller. Derived in lesson 11.
+
+    Args:
+        matrix: floats (rows, columns).
+
+    Returns:
+        floats of the same shape.
+
+    Example:
+        >>> values = orthogonal(torch.tensor([[4.0, 0.0], [0.0, 1.0]])).diag()
+        >>> [round(value, 2) for value in values.tolist()]
+        [0.74, 0.74]
+    """
+    rows, columns = matrix.shape
+    if rows > columns:
+        return orthogonal(matrix.T).T  # the products are then of the smaller side
+    x = matrix / matrix.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
 
 
 class CombinedOptimizer(torch.optim.Optimizer):
@@ -147,35 +202,26 @@ class CombinedOptimizer(torch.optim.Optimizer):
 
 
 def muon_and_sgd(model: nn.Module) -> CombinedOptimizer:
-    """Muon for the convolutions of a `fast_net`, SGD for its other parameters.
+    """Muon for the convolutions of a model, SGD for its other parameters.
 
-    Muon makes the step of a weight matrix equally large in all of its directions (Jordan et al.
-    2024, "Muon: an optimizer for hidden layers in neural networks"). Derived in lesson 11.
+    Derived in lesson 11.
 
     Args:
-        model: its convolutions are `MatrixConv2d`.
+        model: what of it is trained has `requires_grad`.
 
     Returns:
         one optimizer of both.
 
-    Raises:
-        RuntimeError: a torch without Muon, which has been in it since 2.9.
-
     Example:
-        >>> model = nn.Sequential(MatrixConv2d(3, 4), nn.BatchNorm2d(4))
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
         >>> [type(each).__name__ for each in muon_and_sgd(model).optimizers]
         ['Muon', 'SGD']
     """
-    if not hasattr(torch.optim, "Muon"):
-        raise RuntimeError(
-            f"the fast recipe trains with torch.optim.Muon, which torch has from 2.9 on, and this "
-            f"is torch {torch.__version__}; install torch 2.9 or newer, or use training.fit."
-        )
-    matrices = [m.weight for m in model.modules() if isinstance(m, MatrixConv2d)]
-    chosen = set(matrices)
-    others = [p for p in model.parameters() if p.requires_grad and p not in chosen]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    convolutions = [p for p in trained if p.ndim == 4]
+    others = [p for p in trained if p.ndim != 4]
     return CombinedOptimizer(
-        torch.optim.Muon(matrices, lr=0.05, momentum=0.9, weight_decay=0.05),
+        Muon(convolutions, lr=0.05, momentum=0.9, weight_decay=0.05),
         torch.optim.SGD(others, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
     )
 
@@ -226,9 +272,6 @@ def fit_fast(
 
     Returns:
         the Histories of both parts.
-
-    Raises:
-        RuntimeError: a torch without Muon, which has been in it since 2.9.
 
     Example:
         >>> images = torch.randint(256, (20, 32, 32, 3), dtype=torch.uint8)
@@ -308,12 +351,13 @@ class ShiftAveraged(nn.Module):
 
 __all__ = [
     "CombinedOptimizer",
-    "MatrixConv2d",
     "MirrorAveraged",
+    "Muon",
     "Resize",
     "ShiftAveraged",
     "fast_net",
     "fit_fast",
     "muon_and_sgd",
+    "orthogonal",
     "whitening",
 ]

@@ -6,7 +6,6 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import needs_muon
 from torch.utils.data import WeightedRandomSampler
 
 from imbalkit import device as devices
@@ -113,7 +112,6 @@ def test_a_training_step_with_every_loss_runs_on_the_meta_device(tiny_set, loss)
     train_on_the_meta_device(tiny_set, cosine_net(), LOSSES[loss])
 
 
-@needs_muon
 def test_a_step_of_the_fast_recipe_runs_on_the_meta_device(tiny_set):
     model = fast.fast_net(tiny_set, width=4).to(META)
     augment = [RandomCrop(), fast.Resize(24)]

@@ -10,13 +10,14 @@ from helpers import count_parameters, needs_muon
 from imbalkit.data import Batches, ImageSet, RandomCrop, channel_statistics
 from imbalkit.fast import (
     CombinedOptimizer,
-    MatrixConv2d,
     MirrorAveraged,
+    Muon,
     Resize,
     ShiftAveraged,
     fast_net,
     fit_fast,
     muon_and_sgd,
+    orthogonal,
     whitening,
 )
 from imbalkit.training import fit, predict
@@ -54,7 +55,6 @@ def test_a_floor_keeps_faint_directions_faint(blobs):
     assert spread.max() < 1 and spread.min() < 0.5
 
 
-@needs_muon
 def test_the_network_has_a_first_layer_that_is_not_trained(blobs):
     net = fast_net(blobs, width=4)
     assert net(torch.zeros(2, 3, 32, 32)).shape == net(torch.zeros(2, 3, 24, 24)).shape == (2, 3)
@@ -65,16 +65,53 @@ def test_the_network_has_a_first_layer_that_is_not_trained(blobs):
     assert sum(p.numel() for p in net.parameters()) - first == 24 * 12
 
 
-def test_a_convolution_of_a_matrix_is_the_usual_one():
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (6, 6), (1, 5), (5, 1)])
+def test_singular_values_become_about_one_and_directions_stay(shape):
     torch.manual_seed(0)
-    ours, usual = MatrixConv2d(3, 5), torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
-    usual.weight.data = ours.weight.detach().view_as(usual.weight)
-    images = torch.rand(2, 3, 8, 8)
-    torch.testing.assert_close(ours(images), usual(images))
-    assert ours.weight.shape == (5, 27)
+    left, values, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    result = orthogonal(left * values.clamp(min=0.1 * values[0]) @ right)
+    in_its_directions = left.T @ result @ right.T
+    assert (in_its_directions - in_its_directions.diag().diag()).abs().max() < 1e-4
+    assert in_its_directions.diag().min() > 0.68 and in_its_directions.diag().max() < 1.14
+    assert orthogonal(torch.zeros(shape)).abs().max() == 0
 
 
 @needs_muon
+@pytest.mark.parametrize("shape", [(8, 27), (27, 8), (5, 5)])
+def test_muon_takes_the_steps_of_torchs_own(shape):
+    """Ours computes in float32 and torch's in bfloat16, so they agree to its precision."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(shape), torch.randn(4, *shape)
+    options = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.3}
+    ends = []
+    for kind in (Muon, torch.optim.Muon):
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = kind([weight], **options)
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            optimizer.step()
+        ends.append(weight.detach())
+    moved = (ends[1] - start).norm()
+    assert (ends[0] - ends[1]).norm() < 0.02 * moved
+    torch.testing.assert_close(ends[0].mean(), ends[1].mean(), atol=2e-3, rtol=0)
+
+
+def test_a_convolution_is_stepped_as_its_matrix_in_any_layout():
+    torch.manual_seed(0)
+    start, gradient = torch.randn(4, 3, 3, 3), torch.randn(4, 3, 3, 3)
+    ends = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = torch.nn.Parameter(start.clone(memory_format=layout))
+        weight.grad = gradient.clone(memory_format=layout)
+        Muon([weight]).step()
+        ends.append(weight.detach().flatten(1))
+    matrix = torch.nn.Parameter(start.flatten(1).clone())
+    matrix.grad = gradient.flatten(1).clone()
+    Muon([matrix]).step()
+    for end in ends:
+        torch.testing.assert_close(end, matrix.detach())
+
+
 def test_each_parameter_has_one_optimizer(blobs):
     net = fast_net(blobs, width=4)
     optimizer = muon_and_sgd(net)
@@ -82,7 +119,7 @@ def test_each_parameter_has_one_optimizer(blobs):
     trained = [p for p in net.parameters() if p.requires_grad]
     assert len(named) == len(set(named)) and set(named) == set(trained)
     matrices = set(optimizer.optimizers[0].param_groups[0]["params"])
-    assert matrices == {m.weight for m in net.modules() if isinstance(m, MatrixConv2d)}
+    assert matrices == {m.weight for m in net.features[1:] if isinstance(m, torch.nn.Conv2d)}
 
 
 def two_optimizers(model):
@@ -142,7 +179,6 @@ def test_resize_keeps_the_dtype_and_a_flat_image():
         assert (small.float() - 7).abs().max() < 1e-4 and targets.tolist() == [0, 1]
 
 
-@needs_muon
 def test_fit_fast_trains_on_small_images_first_and_learns(blobs):
     torch.manual_seed(0)
     net, sizes = fast_net(blobs, width=4), []
@@ -175,9 +211,3 @@ def test_shifted_means_over_an_image_and_its_two_neighbours(blobs):
     torch.testing.assert_close(ShiftAveraged(net)(images), expected)
     assert (expected - net(images)).abs().max() > 1e-3
     assert ShiftAveraged(net)(images[:, :, :, :20]).shape == (4, len(blobs.classes))  # not square
-
-
-def test_an_older_torch_is_told_which_release_has_muon(blobs, monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(RuntimeError, match=r"from 2\.9 on.*; install torch 2\.9 or newer"):
-        fit_fast(fast_net(blobs, width=4), blobs, 2, show_progress=False)

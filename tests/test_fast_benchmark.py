@@ -36,7 +36,7 @@ def test_each_trick_of_the_network_changes_its_layers(small_sets):
     whitened = nets["whitened first layer"]
     assert kinds(whitened) == kinds(nets["gelu_net"])
     assert not whitened.features[0].weight.requires_grad
-    assert "MatrixConv2d" in kinds(nets["Muon"]) and "GELU" in kinds(nets["Muon"])
+    assert "GELU" in kinds(nets["Muon"])
     full = imbalkit.fast.fast_net(small_sets)
     assert kinds(nets["ReLU for GELU"]) == kinds(full)
     for net in nets.values():

@@ -18,6 +18,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from imbalkit import metrics, plots
+from imbalkit.plots import display
 
 matplotlib.use("agg")
 
@@ -266,7 +267,7 @@ def test_image_grid_needs_at_least_one_image_a_class(tiny_set):
 
 def test_the_picture_is_light_sharp_and_keeps_its_colours(drawn):
     ax = drawn(plots.recall_by_count, {"a": RECALL}, COUNTS, CLASSES)
-    png = plots.as_png(ax.figure)
+    png = display.as_png(ax.figure)
     picture = Image.open(io.BytesIO(png))
     pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     assert len(png) < 40_000 and 700 < picture.width < 850

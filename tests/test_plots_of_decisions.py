@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from imbalkit import plots
+from imbalkit.plots import display
 
 matplotlib.use("agg")
 
@@ -68,4 +69,4 @@ def test_long_names_and_letters_without_a_glyph_are_drawn_without_a_warning(tiny
     probabilities = np.roll(np.eye(3)[tiny_set.labels], 1, axis=1)
     ax = plots.worst_errors(image_set, probabilities, probabilities.argmax(1))
     assert shown(ax)[0].startswith("a name that is…: 0%\ntaken for 猫")
-    assert plots.as_png(ax.figure).startswith(b"\x89PNG")
+    assert display.as_png(ax.figure).startswith(b"\x89PNG")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from imbalkit import plots
+from imbalkit.plots import display
 
 # A picture in a report is no place for a hundred names: numbers stand below every k-th bar.
 MOST_TICKS = 12
@@ -35,7 +36,7 @@ def as_png(figures: dict) -> str:
     if not figures:
         return ""
     figure = draw(figures)
-    data = base64.b64encode(plots.as_png(figure)).decode()
+    data = base64.b64encode(display.as_png(figure)).decode()
     plt.close(figure)
     return f'<img alt="{ALT}" src="data:image/png;base64,{data}">'
 

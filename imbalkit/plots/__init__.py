@@ -23,14 +23,13 @@ from imbalkit.plots.comparisons import (  # noqa: E402
     precision_recall,
     reliability,
 )
-from imbalkit.plots.display import as_png, show  # noqa: E402
+from imbalkit.plots.display import show  # noqa: E402
 from imbalkit.plots.pictures import image_grid, worst_errors  # noqa: E402
 from imbalkit.plots.style import COLORS, use_style  # noqa: E402
 
 __all__ = [
     "COLORS",
     "accuracy_over_time",
-    "as_png",
     "batch_composition",
     "class_histogram",
     "confusion_heatmap",

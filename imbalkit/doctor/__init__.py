@@ -90,7 +90,7 @@ def diagnose(
 def in_order(findings: list[Finding]) -> list[Finding]:
     """Faults, then warnings, then notes; within these in the order of the checks; a cause once."""
     findings = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
-    first = {}
+    first: dict[str, Finding] = {}
     for finding in findings:
         first.setdefault(finding.cause, finding)
     return list(first.values())

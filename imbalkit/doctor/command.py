@@ -61,10 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _is_ours(error: Exception) -> bool:
     """Was it raised by this package? Then its sentence says all."""
-    frame = error.__traceback__
-    while frame.tb_next:
-        frame = frame.tb_next
-    return (frame.tb_frame.f_globals.get("__package__") or "").startswith("imbalkit")
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return (frame.f_globals.get("__package__") or "").startswith("imbalkit")
 
 
 def find(factory: str) -> Callable:

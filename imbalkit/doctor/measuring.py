@@ -245,9 +245,10 @@ def look_at_layers(model: nn.Module, inputs: Tensor, device: torch.device) -> La
     The inputs of a layer are the units of the one before, whether that was a module or a function.
     """
     handles, layers = [], []
-    first_inputs, normalizers = [], []
+    first_inputs: list[Tensor] = []
+    normalizers: list[str] = []
 
-    def watch(name, module, arguments):
+    def watch(name: str, module: nn.Module, arguments: tuple) -> None:
         x = arguments[0] if arguments else None
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2:
             return
@@ -397,7 +398,7 @@ def dependence(inputs: Tensor, labels: Tensor) -> float:
     one_hot /= one_hot.sum(0).clamp_min(1).sqrt()
     generator = torch.Generator().manual_seed(0)
 
-    def statistic(order):
+    def statistic(order: Tensor) -> float:
         y = one_hot[order]
         return ((kernel @ y) * y).sum().item()
 

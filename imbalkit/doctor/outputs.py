@@ -160,7 +160,7 @@ def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(classes, classes, generator=generator).to(logits)
 
-    def loss(x, repeat=1):
+    def loss(x: Tensor, repeat: int = 1) -> Tensor:
         return loss_fn(x.repeat(repeat, 1), torch.cat([y] * repeat)).mean()
 
     plain, shifted = loss(scores).item(), loss(scores + 3).item()
@@ -181,7 +181,7 @@ def _binary_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFact
     score_shape = (2, 1) if logits.ndim == 2 else (2,)
     sign = torch.tensor([-1.0, 1.0]).to(logits).view(score_shape)
 
-    def loss(x, repeat=1):
+    def loss(x: Tensor, repeat: int = 1) -> Tensor:
         tail = shape[1:]
         target = y.to(targets.dtype).view(shape).repeat(repeat, *[1] * len(tail))
         return loss_fn(x.repeat(repeat, *[1] * (x.ndim - 1)), target).mean()

@@ -141,7 +141,7 @@ class _Trials:
     def _progress(self, loss: float) -> float:
         return 1 - loss / self.entropy if math.isfinite(loss) else -math.inf
 
-    def _copies(self, fresh: bool):
+    def _copies(self, fresh: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
         ours = self.record.model, self.record.optimizer
         model, optimizer = duplicate(ours, self.record.model)
         if fresh:
@@ -150,7 +150,9 @@ class _Trials:
         optimizer.state.clear()
         return model, optimizer
 
-    def _train(self, model, optimizer, steps: int) -> tuple[float, float]:
+    def _train(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int
+    ) -> tuple[float, float]:
         """Cross-entropy of the first batch, and the mean of the last quarter's, as trained on."""
         model.train()
         losses = []
@@ -167,7 +169,7 @@ class _Trials:
         last = losses[-max(1, len(losses) // 4) :]
         return losses[0], sum(last) / len(last)
 
-    def _losses(self, model, rows: Tensor):
+    def _losses(self, model: nn.Module, rows: Tensor) -> tuple[Tensor, float]:
         """The loss to train on, and the plain cross-entropy to judge by."""
         record = self.record
         with torch.enable_grad():

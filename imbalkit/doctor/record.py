@@ -205,11 +205,11 @@ class Record:
 
     def figures(self) -> dict:
         """The numbers that the report draws."""
-        judged = self.judged
-        if judged is None:
+        judged, train_counts = self.judged, self.train.class_counts
+        if judged is None or train_counts is None:
             return {}
         return {
-            "train_counts": self.train.class_counts.tolist(),
+            "train_counts": train_counts.tolist(),
             "true_share": (judged.counts / judged.counts.sum()).tolist(),
             "predicted_share": judged.share.tolist(),
             "recall": [None if math.isnan(r) else r for r in judged.recall.tolist()],
@@ -252,7 +252,7 @@ class Record:
     @property
     def eval_is_worse(self) -> bool:
         """Has it learned something, of which less than half holds in evaluation?"""
-        if self.on_eval is None or not self.on_eval.several:
+        if self.on_train is None or self.on_eval is None or not self.on_eval.several:
             return False
         train = self.on_train.learned
         return train > 0.2 and self.on_eval.learned < train / 2
@@ -271,6 +271,8 @@ class Record:
     def renumbered(self) -> float:
         """Accuracy in evaluation if its classes were renumbered in the best way."""
         p = self.on_eval
+        if p is None:
+            return 0.0
         pairs = p.labels * self.classes + p.predicted
         confusion = torch.bincount(pairs, minlength=self.classes**2)
         columns = best_assignment(confusion.view(self.classes, self.classes).numpy())

@@ -122,8 +122,7 @@ class Diagnosis:
 def _finding_as_text(number: int, finding: Finding) -> list[str]:
     lines = [f"{number}. {finding.cause} ({finding.severity})"]
     lines += [f"   {name}: {value}" for name, value in finding.numbers.items()]
-    indent = {"initial_indent": "   ", "subsequent_indent": "   "}
-    lines += textwrap.wrap(finding.explanation, 96, **indent)
+    lines += _wrap(finding.explanation, "   ", "   ")
     lines += [textwrap.indent(finding.fix, "   | "), f"   See {finding.lesson}", ""]
     return lines
 
@@ -138,11 +137,13 @@ def _figure(figures: dict) -> str:
 
 
 def _wrapped(entries: dict[str, str]) -> list[str]:
-    lines = []
-    for name, text in entries.items():
-        options = {"initial_indent": "  - ", "subsequent_indent": "    "}
-        lines += textwrap.wrap(f"{name}: {text}", 96, **options)
-    return lines
+    return [
+        line for name, text in entries.items() for line in _wrap(f"{name}: {text}", "  - ", "    ")
+    ]
+
+
+def _wrap(text: str, first: str, other: str) -> list[str]:
+    return textwrap.wrap(text, 96, initial_indent=first, subsequent_indent=other)
 
 
 def _finding_as_row(finding: Finding) -> str:

@@ -10,6 +10,7 @@ import time
 from functools import cache, partial
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -925,7 +926,11 @@ def test_fixes_compile_and_lessons_exist(cause):
         fix = fix.format(rate=0.1)
     lines = "\n".join(f"    {line}" for line in fix.splitlines())
     compile(f"def fix():\n{lines}\n    pass", cause, "exec")
-    assert "{rate" not in fix and (ROOT / CAUSES[cause].lesson).is_file()
+    assert "{rate" not in fix
+    number, title = re.fullmatch(r"lesson (\d\d), (.+)", CAUSES[cause].lesson).groups()
+    (notebook,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    heading = nbformat.read(notebook, 4).cells[0].source.splitlines()[0]
+    assert heading.lower() == f"# {number} {title}"
     assert CAUSES[cause].explanation.endswith(".")
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,36 @@ USES = re.findall(r"\w+", re.search(r"USES = \((.*?)\)", SCRIPT, re.DOTALL).grou
 @pytest.mark.parametrize("use", USES)
 def test_torch_and_numpy_are_enough(ends, use):
     assert ends[use] is None
+
+
+# --- the rooms: arrows point one way
+
+
+def rooms_below():
+    """Which rooms of the package each of its rooms imports, wherever in its code it does."""
+    below = {}
+    for path in (ROOT / "imbalkit").rglob("*.py"):
+        room = path.relative_to(ROOT / "imbalkit").parts[0].removesuffix(".py")
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+        inside = {name.split(".")[1] for name in names if name and name.startswith("imbalkit.")}
+        below.setdefault(room, set()).update(inside - {room})
+    rooms = set(below) - {"__init__", "__main__"}
+    return {room: below[room] & rooms for room in rooms}
+
+
+def test_no_room_needs_a_room_that_needs_it():
+    TopologicalSorter(rooms_below()).prepare()  # raises CycleError
+
+
+def test_no_room_knows_that_of_the_lessons():
+    assert {room for room, below in rooms_below().items() if "course" in below} == set()
+
+
+@pytest.mark.parametrize("leaf", ["losses", "models", "sampling", "weights", "ensembles"])
+def test_a_remedy_knows_the_checks_at_most(leaf):
+    assert rooms_below()[leaf] <= {"checks"}

@@ -11,7 +11,7 @@ class Cause:
     Attributes:
         explanation: two sentences.
         fix: code to paste.
-        lesson: the notebook that teaches it.
+        lesson: the lesson of the course that teaches it.
     """
 
     explanation: str
@@ -19,10 +19,10 @@ class Cause:
     lesson: str
 
 
-DIAGNOSING = "notebooks/01_diagnosing_single_class_collapse.ipynb"
-NORMALIZATION = "notebooks/02_normalization.ipynb"
-WEIGHTS = "notebooks/03_weighted_cross_entropy.ipynb"
-SAMPLING = "notebooks/05_sampling.ipynb"
+DIAGNOSING = "lesson 01, diagnosing single-class collapse"
+NORMALIZATION = "lesson 02, normalization"
+WEIGHTS = "lesson 03, weighted cross-entropy"
+SAMPLING = "lesson 05, sampling"
 
 CAUSES = {
     "non_finite": Cause(

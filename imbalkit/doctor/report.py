@@ -19,7 +19,7 @@ class Finding:
         numbers: what was measured, by name.
         explanation: two sentences.
         fix: code to paste.
-        lesson: the notebook that teaches it.
+        lesson: the lesson of the course that teaches it.
     """
 
     cause: str
@@ -123,7 +123,7 @@ def _finding_as_text(number: int, finding: Finding) -> list[str]:
     lines = [f"{number}. {finding.cause} ({finding.severity})"]
     lines += [f"   {name}: {value}" for name, value in finding.numbers.items()]
     lines += _wrap(finding.explanation, "   ", "   ")
-    lines += [textwrap.indent(finding.fix, "   | "), f"   See {finding.lesson}", ""]
+    lines += [textwrap.indent(finding.fix, "   | "), f"   See {finding.lesson}.", ""]
     return lines
 
 
@@ -154,5 +154,5 @@ def _finding_as_row(finding: Finding) -> str:
     return (
         f"<tr><td {left}><b>{finding.cause}</b><br>{finding.severity}</td>"
         f"<td {left}>{numbers}</td><td {left}>{html.escape(finding.explanation)}"
-        f"<pre>{html.escape(finding.fix)}</pre>See {html.escape(finding.lesson)}</td></tr>"
+        f"<pre>{html.escape(finding.fix)}</pre>See {html.escape(finding.lesson)}.</td></tr>"
     )

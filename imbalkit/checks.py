@@ -65,6 +65,23 @@ def check_no_empty_class(counts: ArrayLike | Tensor, what: str) -> np.ndarray:
     return counts
 
 
+def as_labels(labels: ArrayLike | Tensor, num_classes: int | None = None) -> Tensor:
+    """Labels as an int64 tensor (N,) on the CPU, where samplers work, or what is wrong."""
+    labels = to_numpy(labels)
+    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels are {describe_array(labels)}; give one class index per image, at least one."
+        )
+    if labels.min() < 0:
+        raise ValueError(f"labels start at {labels.min()}; number the classes from 0.")
+    if num_classes is not None and labels.max() >= num_classes:
+        raise ValueError(
+            f"labels run to {labels.max()} but there are {num_classes} classes; number the classes "
+            f"from 0 to {num_classes - 1}."
+        )
+    return torch.from_numpy(labels.astype(np.int64))
+
+
 def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
     """Raise ValueError unless `labels` are int64, (N,), N > 0, and within 0..num_classes-1."""
     if labels.ndim != 1 or labels.dtype != torch.int64:
@@ -86,3 +103,40 @@ def entropy(shares: ArrayLike | Tensor) -> np.ndarray:
     """-sum(p log p) in nats over the last axis, with 0 log 0 = 0: float64, () for shares (C,)."""
     shares = to_numpy(shares).astype(np.float64)
     return -np.sum(shares * np.log(np.where(shares > 0, shares, 1)), axis=-1)
+
+
+def entropy_of_counts(counts: ArrayLike | Tensor) -> float:
+    """Entropy in nats of the class shares that these counts (C,) stand for; 0 for one class."""
+    counts = to_numpy(counts)
+    return max(float(entropy(counts / counts.sum())), 0.0)
+
+
+def is_binary(logits: Tensor) -> bool:
+    """One score for two classes, in place of a score for each?"""
+    return logits.ndim == 1 or logits.shape[1] == 1
+
+
+def class_labels(targets: Tensor, binary: bool) -> Tensor:
+    """The class of each target: an index, the largest probability, or above a half.
+
+    Returns:
+        int64 (N,).
+
+    Raises:
+        ValueError: `targets` have not one index, or one row of probabilities, for each input.
+    """
+    if binary:
+        if targets.ndim > 2 or targets.numel() != len(targets):
+            raise ValueError(
+                f"targets have shape {tuple(targets.shape)} but the model has one output for two "
+                "classes; give one target for each input."
+            )
+        return (targets.flatten() > 0.5).long()
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        return targets.float().argmax(1)
+    if targets.ndim > 2 or targets.numel() != len(targets):
+        raise ValueError(
+            f"targets have shape {tuple(targets.shape)}; give class indices (N,) or one "
+            "probability for each class (N, C)."
+        )
+    return targets.flatten().long()

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imbalkit.checks import class_labels, entropy_of_counts, is_binary
+
 # Sums of float32 or bfloat16 probabilities differ from 1 by rounding: 2^-8 is bfloat16's step.
 ROUNDING = 2**-7
 LOOK_EVERY = 5  # steps; ten batches in fifty show enough, at a fifth of the cost
@@ -155,37 +157,6 @@ class CollapseMonitor:
         return ""
 
 
-def is_binary(logits: Tensor) -> bool:
-    """One score for two classes, in place of a score for each?"""
-    return logits.ndim == 1 or logits.shape[1] == 1
-
-
-def class_labels(targets: Tensor, binary: bool) -> Tensor:
-    """The class of each target: an index, the largest probability, or above a half.
-
-    Returns:
-        int64 (N,).
-
-    Raises:
-        ValueError: `targets` have not one index, or one row of probabilities, for each input.
-    """
-    if binary:
-        if targets.ndim > 2 or targets.numel() != len(targets):
-            raise ValueError(
-                f"targets have shape {tuple(targets.shape)} but the model has one output for two "
-                "classes; give one target for each input."
-            )
-        return (targets.flatten() > 0.5).long()
-    if targets.ndim == 2 and targets.shape[1] > 1:
-        return targets.float().argmax(1)
-    if targets.ndim > 2 or targets.numel() != len(targets):
-        raise ValueError(
-            f"targets have shape {tuple(targets.shape)}; give class indices (N,) or one "
-            "probability for each class (N, C)."
-        )
-    return targets.flatten().long()
-
-
 def _as_logits(scores: Tensor) -> Tensor:
     """Single scores that all lie between 0 and 1 are probabilities, of a model for BCELoss."""
     probabilities = ((scores >= 0) & (scores <= 1)).all()  # stays on the device
@@ -214,9 +185,9 @@ def verdict(
             "each row of the outputs sums to 1: give the loss logits, without softmax, unless it "
             "takes probabilities"
         )
-    entropy = _entropy(true)
+    entropy = entropy_of_counts(true)
     # How many classes are in use: 1 where there is one, C where all are as frequent.
-    used, present = math.exp(_entropy(predicted)), math.exp(entropy)
+    used, present = math.exp(entropy_of_counts(predicted)), math.exp(entropy)
     if present > 1 and used <= 1 + 0.1 * (present - 1):
         top = max(predicted) / sum(predicted)
         which = predicted.index(max(predicted))
@@ -248,9 +219,3 @@ def _are_probabilities(logits: Tensor) -> Tensor:
     logits = logits.float()
     sums_to_one = (logits.sum(1, keepdim=True) - 1).abs() < ROUNDING
     return ((logits >= 0) & sums_to_one).all().float()[None]
-
-
-def _entropy(counts: list) -> float:
-    """Entropy in nats of the shares that these counts stand for."""
-    total = sum(counts)
-    return sum(n / total * math.log(total / n) for n in counts if n)

@@ -11,13 +11,12 @@ training; with a generator of their own they repeat whatever else happens.
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from imbalkit.checks import check_counts, to_numpy
+from imbalkit.checks import as_labels, check_counts, to_numpy
 
 
 def class_shares(counts: ArrayLike, power: float = 0.0) -> Tensor:
@@ -260,18 +259,6 @@ def check_per_class(labels: Tensor, per_class: ArrayLike) -> list[int]:
         if wanted and not there:
             raise ValueError(f"class {c} has no image to draw; ask for 0 of it.")
     return asked
-
-
-def as_labels(labels: ArrayLike) -> Tensor:
-    """Labels as an int64 tensor (N,) on the CPU, where samplers work, or what is wrong."""
-    labels = to_numpy(labels)
-    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels are {labels.dtype} of shape {labels.shape}; give one class index per image."
-        )
-    if labels.min() < 0:
-        raise ValueError(f"labels start at {labels.min()}; number the classes from 0.")
-    return torch.from_numpy(labels.astype(np.int64))
 
 
 __all__ = [

@@ -187,10 +187,10 @@ def test_a_class_of_which_none_is_wanted():
 @pytest.mark.parametrize(
     "labels, words",
     [
-        (torch.tensor([0.0, 1.0]), "torch.float32"),
+        (torch.tensor([0.0, 1.0]), "float32"),
         (torch.tensor([[0, 1]]), "shape (1, 2)"),
-        (torch.tensor([-1, 0, 1]), "run from -1"),
-        (torch.tensor([], dtype=torch.int64), "no image"),
+        (torch.tensor([-1, 0, 1]), "start at -1"),
+        (torch.tensor([], dtype=torch.int64), "shape (0,)"),
     ],
 )
 def test_wrong_labels(draw, labels, words):
@@ -202,7 +202,7 @@ def test_wrong_labels(draw, labels, words):
 def test_labels_beyond_the_classes():
     with pytest.raises(ValueError) as error:
         long_tail_indices([0, 1, 2], [1, 1])
-    one_sentence(error, "run from 0 to 2 but there are 2 classes")
+    one_sentence(error, "run to 2 but there are 2 classes")
 
 
 # From the image set to the subset

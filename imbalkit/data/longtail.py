@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbalkit.checks import check_labels
+from imbalkit.checks import as_labels
 from imbalkit.data.images import ImageSet
 from imbalkit.files import atomic_path
 
@@ -91,7 +91,7 @@ def long_tail_indices(labels: ArrayLike, counts: Sequence[int], seed: int = 0) -
         >>> labels[long_tail_indices(labels, [3, 1])].tolist()
         [0, 0, 0, 1]
     """
-    classes = _as_labels(labels, len(counts))
+    classes = as_labels(labels, len(counts)).numpy()
     random = np.random.RandomState(seed)  # the old generator: the public subset was drawn with it
     chosen = []
     for c, wanted in enumerate(counts):
@@ -136,7 +136,7 @@ def stratified_split(
         raise ValueError(
             f"fraction is {fraction}; give the share of validation images between 0 and 1, say 0.1."
         )
-    classes = _as_labels(labels)
+    classes = as_labels(labels).numpy()
     random = np.random.default_rng(seed)
     in_validation = np.zeros(len(classes), dtype=bool)
     for c in range(classes.max() + 1):
@@ -296,16 +296,6 @@ def make_long_tail(
     manifest = Manifest(image_set.source, profile, float(ratio), int(seed), indices, checksum="")
     subset = image_set.subset(indices, source=manifest._name())
     return subset, replace(manifest, checksum=manifest._checksum(subset))
-
-
-def _as_labels(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
-    """The labels as a checked numpy array; without `num_classes`, the largest label sets it."""
-    classes = torch.as_tensor(labels).cpu()
-    if num_classes is None:
-        countable = classes.dtype == torch.int64 and classes.numel() > 0
-        num_classes = int(classes.max()) + 1 if countable else 0
-    check_labels(classes, num_classes, "the labels to draw from")
-    return classes.numpy()
 
 
 def _check_ratio_and_profile(ratio: float, profile: str) -> None:

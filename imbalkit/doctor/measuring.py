@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbalkit.checks import class_labels, entropy_of_counts, is_binary
 from imbalkit.doctor.copies import duplicate, renew
 from imbalkit.doctor.outputs import (
     LossFacts,
     are_log_probabilities,
     check_outputs,
-    entropy,
     examine_loss,
     first_line,
     last_operation,
@@ -31,7 +31,6 @@ from imbalkit.doctor.outputs import (
 from imbalkit.doctor.reading import Sample
 from imbalkit.doctor.record import Kind, Layer, Predictions
 from imbalkit.metrics import effective_classes
-from imbalkit.monitor import class_labels, is_binary
 
 WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
 NORMALIZING = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
@@ -153,7 +152,7 @@ def predictions(log_probs: Tensor, labels: Tensor) -> Predictions:
         accuracy=hits.mean().item(),
         balanced_accuracy=recall[present].mean().item(),
         loss=-log_probs.gather(1, labels[:, None]).mean().item(),
-        prior_entropy=entropy(counts),
+        prior_entropy=entropy_of_counts(counts),
         used=float(effective_classes(share.numpy())),
         finite=bool(log_probs.isfinite().all()),
     )

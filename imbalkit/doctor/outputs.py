@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imbalkit.monitor import ROUNDING, is_binary
+from imbalkit.checks import is_binary
+from imbalkit.monitor import ROUNDING
 
 # Operations that only rearrange numbers; the activation, if any, stands behind them.
 RESHAPING = ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "Slice", "Select", "Alias")
@@ -88,12 +89,6 @@ def log_probabilities(logits: Tensor, kind: str) -> Tensor:
     if kind == "probabilities":
         return logits.clamp_min(1e-7).log()
     return logits.log_softmax(1)  # which leaves log-probabilities as they are
-
-
-def entropy(counts: Tensor) -> float:
-    """Entropy in nats of the class shares that these counts (C,) stand for; 0 for one class."""
-    shares = counts[counts > 0] / counts.sum()
-    return max(-(shares * shares.log()).sum().item(), 0.0)
 
 
 def double_softmax_floor(classes: int) -> float:

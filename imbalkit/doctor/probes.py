@@ -6,9 +6,10 @@ import time
 import torch
 from torch import Tensor, nn
 
+from imbalkit.checks import entropy_of_counts
 from imbalkit.doctor.copies import duplicate, renew
 from imbalkit.doctor.measuring import forward, mixed_rows
-from imbalkit.doctor.outputs import entropy, log_probabilities, logits_of
+from imbalkit.doctor.outputs import log_probabilities, logits_of
 from imbalkit.doctor.reading import Clock
 from imbalkit.doctor.record import Probes, Record, Trial, best_of
 
@@ -114,7 +115,7 @@ class _Trials:
         self.order = rows[torch.randperm(len(rows), generator=generator)]
         inputs = record.train.inputs
         self.inputs = standardized(inputs, rows) if inputs.is_floating_point() else inputs
-        self.entropy = entropy(torch.bincount(record.train.labels[rows]))
+        self.entropy = entropy_of_counts(torch.bincount(record.train.labels[rows]))
 
     def plan(self, until: float, trainings: int, fewest: int, most: int) -> None:
         """Choose the number of steps so that so many trainings fit before `until`."""

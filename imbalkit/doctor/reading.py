@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imbalkit.checks import class_labels
 from imbalkit.device import random_state, set_random_state
-from imbalkit.monitor import class_labels
 
 # The standard error of a share measured on 2,048 images is at most 1.1 %.
 MOST_IMAGES = 2048

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imbalkit.checks import check_counts, entropy, to_numpy
+from imbalkit.checks import check_counts, entropy, entropy_of_counts, to_numpy
 from imbalkit.metrics.checks import (
     check_class_numbers,
     check_confusion,
@@ -246,8 +246,7 @@ def prior_entropy(counts: ArrayLike) -> float:
         >>> round(prior_entropy([100, 100]), 4), round(prior_entropy([990, 10]), 4)
         (0.6931, 0.056)
     """
-    counts = check_counts(counts)
-    return float(entropy(counts / counts.sum()))
+    return entropy_of_counts(check_counts(counts))
 
 
 def prediction_share(predictions: ArrayLike, num_classes: int) -> NDArray[np.float64]:

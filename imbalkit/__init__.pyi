@@ -1,5 +1,6 @@
 from imbalkit import (
     augmentation,
+    checkpoint,
     checks,
     cli,
     course,
@@ -77,6 +78,7 @@ __all__ = [
     "adjust_logits",
     "augmentation",
     "balanced_weights",
+    "checkpoint",
     "checks",
     "cli",
     "course",

@@ -16,15 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbalkit import metrics
-from imbalkit.device import (
-    autocast,
-    memory_format,
-    pick_device,
-    random_state,
-    set_random_state,
-    to_device,
-)
-from imbalkit.files import atomic_path
+from imbalkit.checkpoint import load_checkpoint, save_checkpoint
+from imbalkit.device import autocast, memory_format, pick_device, to_device
 from imbalkit.monitor import CollapseMonitor
 from imbalkit.progress import Progress
 from imbalkit.tables import html_table, text_table
@@ -192,7 +185,8 @@ def fit(
     )
     history, best_weights, shares = History(), None, []
     if resume and checkpoint and Path(checkpoint).exists():
-        history, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
+        fields, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
+        history = History(**fields)
         shares = [history.shares]
     steps_before = len(history.train) * steps_an_epoch
     collapse = CollapseMonitor()
@@ -231,7 +225,9 @@ def fit(
             history.shares = torch.cat(shares)
             history.seconds = done_before + time.perf_counter() - started
             if checkpoint:
-                save_checkpoint(checkpoint, model, optimizer, scheduler, history, best_weights)
+                save_checkpoint(
+                    checkpoint, model, optimizer, scheduler, asdict(history), best_weights
+                )
     except KeyboardInterrupt:
         history.stopped = "interrupted"
     finally:  # also when an error goes on to the caller: the best weights are worth keeping
@@ -390,55 +386,6 @@ def score_of(record: dict, monitor: str | Callable) -> float:
 def out_of_patience(history: History, patience: int | None) -> bool:
     """Have `patience` epochs gone by since the best one?"""
     return patience is not None and len(history.train) - history.best_epoch >= patience
-
-
-def save_checkpoint(
-    path: str | Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    history: History,
-    best_weights: dict[str, Tensor] | None,
-) -> None:
-    """Write all that a training needs to go on, the random state included. The write is atomic."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "history": asdict(history),
-        "best_weights": best_weights,
-        "random": random_state(),
-    }
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
-
-
-def load_checkpoint(
-    path: str | Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    device: torch.device,
-) -> tuple[History, dict[str, Tensor] | None]:
-    """Restore what `save_checkpoint` wrote; return the History and the best weights so far.
-
-    Raises:
-        ValueError: the file is damaged, or belongs to another model.
-    """
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-    except Exception as error:
-        raise ValueError(
-            f"{path}: cannot be resumed from ({type(error).__name__}); it is damaged or belongs to "
-            "another model: delete it or name another file."
-        ) from error
-    set_random_state(state["random"])
-    history = History(**state["history"])
-    history.shares = history.shares.cpu()
-    return history, state["best_weights"]
 
 
 def check_arguments(

@@ -67,8 +67,10 @@ def read(
             holds what cannot be right.
     """
     data = Path(path).read_bytes()
+    if not data[-LENGTH:].startswith(MARK):
+        raise ValueError("it has no digest: it is damaged, or imbalkit did not write it")
     if data[-LENGTH:] != _seal(data[:-LENGTH]):
-        raise ValueError("it is damaged, or imbalkit did not write it: its digest does not fit")
+        raise ValueError("it is damaged: its digest does not fit")
     try:
         content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds, from the zip reader to the unpickler
@@ -80,9 +82,23 @@ def read(
     return content
 
 
-def write_json(path: str | os.PathLike, content: dict[str, Any]) -> None:
-    """Write JSON with the digest of its content as the field "digest". The write is atomic."""
-    sealed = json.dumps(content | {"digest": _digest(content)}, indent=1)
+def write_json(path: str | os.PathLike, content: dict[str, Any], indent: int | None = None) -> None:
+    """Write JSON with the digest of its content as the field "digest". The write is atomic.
+
+    Args:
+        path: of the file.
+        content: what JSON can hold.
+        indent: as `json.dumps` takes it.
+
+    Example:
+        >>> import tempfile
+        >>> from imbalkit.schema import number, record
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(f"{folder}/x.json", {"ratio": 100.0})
+        ...     read_json(f"{folder}/x.json", record(ratio=number(1)))
+        {'ratio': 100.0}
+    """
+    sealed = json.dumps(content | {"digest": _digest(content)}, indent=indent)
     with atomic_path(path) as temporary:
         temporary.write_text(sealed + "\n", encoding="utf-8")
 
@@ -102,7 +118,7 @@ def read_json(path: str | os.PathLike, schema: Check) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is no JSON ({error})") from error
     if not isinstance(content, dict) or "digest" not in content:
-        raise ValueError("it is damaged, or imbalkit did not write it: it has no digest")
+        raise ValueError("it has no digest: it is damaged, or imbalkit did not write it")
     digest = content.pop("digest")
     schema(content, "")
     if digest != _digest(content):

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from imbalkit import randomness, sealed
 from imbalkit.schema import (
     Check,
-    anything,
     like,
     list_of,
     number,
@@ -29,7 +28,10 @@ from imbalkit.schema import (
 )
 
 FORMAT = "imbalkit checkpoint 1"
-IMAGES = "images a batch"
+EPOCHS, STEPS, IMAGES, OPTIMIZER = "epochs", "steps an epoch", "images a batch", "optimizer"
+KEY = record(
+    **{EPOCHS: whole(1), STEPS: whole(1), IMAGES: optional(whole(1)), OPTIMIZER: text(200)}
+)
 SHARE = number(0, 1)
 FIGURES: dict[str, Check] = {
     "loss": number(nan=True),  # it is shown, and nothing is computed from it
@@ -70,10 +72,10 @@ class Parts:
         batch_sampler = getattr(self.batches[0], "batch_sampler", None)
         sizes = (getattr(one, "batch_size", None) for one in (self.batches[0], batch_sampler))
         return {
-            "epochs": self.epochs,
-            "steps an epoch": self.steps_per_epoch,
+            EPOCHS: self.epochs,
+            STEPS: self.steps_per_epoch,
             IMAGES: next((size for size in sizes if type(size) is int), None),
-            "optimizer": type(self.optimizer).__name__,
+            OPTIMIZER: type(self.optimizer).__name__,
         }
 
 
@@ -167,7 +169,7 @@ def same_training(now: dict[str, Any]) -> Check:
     """The check of `Parts.key`. Batches that do not say their size, as a list, fit any."""
 
     def check(found: Any, name: str) -> None:
-        record(**dict.fromkeys(now, anything))(found, name)
+        KEY(found, name)
         silent = {IMAGES} if None in (found[IMAGES], now[IMAGES]) else set()
         different = [
             f"{what}: {reprlib.repr(found[what])} there and {now[what]!r} here"

@@ -10,9 +10,11 @@ import reprlib
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Check = Callable[[Any, str], None]
+LARGEST = torch.finfo(torch.float32).max
 
 
 def anything(value: Any, name: str) -> None:
@@ -163,7 +165,7 @@ def like(expected: Any) -> Check:
     """What has the layout of `expected`, such as the state of an optimizer made in the same way.
 
     A dict has the fields of the expected one, a list its length, a tensor its shape and dtype; a
-    number is a number, and nothing is NaN.
+    number is finite, and nothing is NaN.
     """
 
     def check(value: Any, name: str) -> None:
@@ -183,7 +185,7 @@ def like(expected: Any) -> Check:
         elif isinstance(expected, bool | str):
             must_be(type(value) is type(expected), value, name, f"a {type(expected).__name__}")
         elif isinstance(expected, int | float):
-            number()(value, name)
+            number(-LARGEST, LARGEST)(value, name)
 
     return check
 

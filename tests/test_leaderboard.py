@@ -48,8 +48,15 @@ def without_clocks(records):
 def fake_train(cell):
     if cell.setting == "fails":
         raise RuntimeError("the power failed")
-    row = {"validation": 0.5, "test": {"balanced_accuracy": 0.1 * cell.seed}}
-    return cell, {"rows": {cell.method: row}}, {cell.method: np.zeros((2, 3), np.float16)}
+    made = record(cell.method, cell.seed, 0.5, accuracy=0.1 * cell.seed) | {
+        "setting": cell.setting, "epochs": cell.budget.epochs, "width": cell.budget.width,
+    }  # fmt: skip
+    del made["commit"], made["date"], made["versions"]  # these are added
+    return cell, made, {cell.method: np.full((2, 3), cell.seed, np.float16)}
+
+
+def only_row(record):
+    return next(iter(record["rows"].values()))
 
 
 def test_what_is_finished_survives_a_crash_and_is_not_trained_again(tmp_path, monkeypatch):
@@ -71,7 +78,7 @@ def test_what_is_finished_survives_a_crash_and_is_not_trained_again(tmp_path, mo
     more = [*cells[:2], Cell("d", None, 100, 4)]
     records = leaderboard.finish(more, tmp_path, jobs=1)
     assert trained == more  # the first two were there
-    assert [r["rows"][c.method]["test"]["balanced_accuracy"] for c, r in records.items()] == [
+    assert [only_row(r)["test"]["balanced_accuracy"] for r in records.values()] == [
         pytest.approx(0.1 * cell.seed) for cell in more
     ]
 
@@ -82,6 +89,62 @@ def test_a_cell_whose_record_was_not_written_is_trained_again(tmp_path, monkeypa
     leaderboard.finish([cell], tmp_path, jobs=1)
     (tmp_path / f"{cell.name}.json").unlink()
     assert leaderboard.finish([cell], tmp_path, jobs=1)[cell]["rows"]
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A folder with two finished cells, and the paths of their records."""
+    monkeypatch.setattr(leaderboard, "train", fake_train)
+    cells = [Cell("a", None, 100, seed, TINY) for seed in (0, 1)]
+    leaderboard.finish(cells, tmp_path, jobs=1)
+    return cells, [tmp_path / f"{cell.name}.json" for cell in cells]
+
+
+def refused(cell, path, reason):
+    with pytest.raises(ValueError, match=rf"seed0\.json: is no record .*{reason}.*; delete it"):
+        leaderboard.load(cell, path.parent)
+
+
+def test_one_changed_bit_in_a_record_or_its_logits_is_noticed(finished):
+    (cell, _), (path, _) = finished
+    random = np.random.default_rng(0)
+    for file, step in ((path, 29), (path.with_suffix(".npz"), 11)):
+        whole = file.read_bytes()
+        for place in range(0, len(whole), step):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << int(random.integers(8))
+            file.write_bytes(changed)
+            refused(cell, path, "")
+        file.write_bytes(whole)
+    assert leaderboard.load(cell, path.parent)["seed"] == 0
+
+
+def test_the_record_of_another_cell_is_not_taken_for_this_one(finished):
+    (cell, _), (path, other) = finished
+    path.write_bytes(other.read_bytes())
+    refused(cell, path, "seed is 1, and must be 0")
+
+
+def test_logits_of_another_training_are_not_taken_for_these(finished):
+    (cell, _), (path, other) = finished
+    path.with_suffix(".npz").write_bytes(other.with_suffix(".npz").read_bytes())
+    refused(cell, path, "its logits are")
+    path.with_suffix(".npz").unlink()
+    refused(cell, path, "No such file")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": {"a": {"validation": 0.5}}}, {"rows": None}, {"counts": ["5", 3]},
+        {"manifest": 3}, {"date": None}, {"versions": {"torch": 2}}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_right_digest_makes_no_record(finished, change):
+    (cell, _), (path, _) = finished
+    content = leaderboard.load(cell, path.parent)
+    leaderboard.write_json(path, content | change)
+    refused(cell, path, next(iter(change)))
 
 
 def test_cells_that_differ_have_different_files():

@@ -9,6 +9,7 @@ there, the figures go to notebooks/leaderboard.json.
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import subprocess
@@ -25,10 +26,11 @@ import torchvision
 
 import imbalkit
 from benchmarks.leaderboard import summary
-from benchmarks.leaderboard.cell import QUICK, Budget, Cell, run
+from benchmarks.leaderboard.cell import QUICK, Budget, Cell, run, schema_of
 from benchmarks.leaderboard.methods import METHODS
 from imbalkit.course.embedded import find_data
 from imbalkit.files import atomic_path
+from imbalkit.sealed import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1, 2)
@@ -64,12 +66,27 @@ def save(cell: Cell, record: dict, logits: dict[str, np.ndarray], folder: Path) 
     """Both files of a cell, each in one step. The record comes last: it says that all is there."""
     with atomic_path(folder / f"{cell.name}.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **logits)
-    with atomic_path(folder / f"{cell.name}.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    digest = hashlib.sha256((folder / f"{cell.name}.npz").read_bytes()).hexdigest()
+    write_json(folder / f"{cell.name}.json", record | {"logits": digest}, indent=1)
 
 
 def load(cell: Cell, folder: Path) -> dict:
-    return json.loads((folder / f"{cell.name}.json").read_text(encoding="utf-8"))
+    """The record of a finished cell.
+
+    Raises:
+        ValueError: it is damaged, of another cell, or of other logits than those beside it.
+    """
+    path = folder / f"{cell.name}.json"
+    try:
+        record = read_json(path, schema_of(cell))
+        found = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()
+        if found != record["logits"]:
+            raise ValueError("its logits are damaged or of another training")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path}: is no record of this cell: {error}; delete it, and the cell is trained again."
+        ) from error
+    return record
 
 
 def origin() -> dict:

@@ -37,6 +37,7 @@ _MODULES = (
     "selfsupervised",
     "stages",
     "tables",
+    "texts",
     "training",
     "weights",
 )

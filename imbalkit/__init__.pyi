@@ -26,6 +26,7 @@ from imbalkit import (
     selfsupervised,
     stages,
     tables,
+    texts,
     training,
     weights,
 )
@@ -107,6 +108,7 @@ __all__ = [
     "square_root_weights",
     "stages",
     "tables",
+    "texts",
     "training",
     "weighted_sampler",
     "weights",

@@ -18,7 +18,7 @@ from torch import Tensor
 from imbalkit.data.images import ImageSet
 from imbalkit.data.picture import UnreadableImage, read_image
 from imbalkit.optional import optional
-from imbalkit.texts import html_text, printable_name
+from imbalkit.texts import html_text, printable_lines, printable_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ class ImportedFolder:
         )
 
     def __repr__(self) -> str:
-        return f"{self.table().to_string()}\n{self._caption()}"
+        return printable_lines(f"{self.table().to_string()}\n{self._caption()}")
 
     def _repr_html_(self) -> str:
         return f"{self.table().to_html(border=0)}<p>{html_text(self._caption())}</p>"

@@ -170,7 +170,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """16-bit grey as 8 bits, a few rows at a time: the numbers between take eight times the memory."""
+    """16-bit grey as 8 bits, a few rows at a time: in between it takes eight times the memory."""
     if values.min() < 0 or values.max() > 65535:
         raise UnreadableImage("grey values beyond 16 bits: save it with 8 or 16")
     result = np.empty(values.shape, dtype=np.uint8)

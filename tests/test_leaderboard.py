@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -21,6 +24,7 @@ from benchmarks.leaderboard.methods import COMBINATIONS, METHODS, Rounds
 from imbalkit import sampling
 from imbalkit.course.lab import set_up
 
+ROOT = Path(__file__).parents[1]
 TINY = Budget(epochs=2, width=4)
 CELLS = [
     Cell(method, setting, 100, seed, TINY)
@@ -49,7 +53,11 @@ def fake_train(cell):
     if cell.setting == "fails":
         raise RuntimeError("the power failed")
     row = {"validation": 0.5, "test": {"balanced_accuracy": 0.1 * cell.seed}}
-    return cell, {"rows": {cell.method: row}}, {cell.method: np.zeros((2, 3), np.float16)}
+    return (
+        cell,
+        cell.identity | {"rows": {cell.method: row}},
+        {cell.method: np.zeros((2, 3), np.float16)},
+    )
 
 
 def test_what_is_finished_survives_a_crash_and_is_not_trained_again(tmp_path, monkeypatch):
@@ -82,6 +90,79 @@ def test_a_cell_whose_record_was_not_written_is_trained_again(tmp_path, monkeypa
     leaderboard.finish([cell], tmp_path, jobs=1)
     (tmp_path / f"{cell.name}.json").unlink()
     assert leaderboard.finish([cell], tmp_path, jobs=1)[cell]["rows"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "list", "other cell", "no rows", "no logits"])
+def test_a_record_that_is_damaged_or_of_another_cell_is_trained_again(
+    tmp_path, monkeypatch, capsys, damage
+):
+    monkeypatch.setattr(leaderboard, "train", fake_train)
+    cell, other = Cell("a", None, 100, 1), Cell("a", None, 100, 2)
+    whole = leaderboard.finish([cell, other], tmp_path, jobs=1)[cell]
+    file, logits = (tmp_path / f"{cell.name}.{kind}" for kind in ("json", "npz"))
+    if damage == "no logits":
+        logits.write_bytes(logits.read_bytes()[:50])
+    else:
+        file.write_text({
+            "cut": file.read_text()[:90], "empty": "", "list": "[]", "no rows": "{}",
+            "other cell": (tmp_path / f"{other.name}.json").read_text(),
+        }[damage])  # fmt: skip
+    capsys.readouterr()
+    assert leaderboard.finish([cell], tmp_path, jobs=1)[cell] == whole
+    said = capsys.readouterr().out
+    assert "cannot be used" in said and "trained again" in said
+    assert leaderboard.load(cell, tmp_path) == whole
+
+
+def whole_record(cell):
+    """What training a cell gives, without the training."""
+    test = dict.fromkeys(summary.COLUMNS, 0.5) | {"recall": [0.5] * 10}
+    row = {"validation": 0.5, "test": test, "epoch": 1, **dict.fromkeys(CLOCKS, 1.0)}
+    found = {"counts": [10] * 10, "data": "x", "manifest": "m", "device": "cpu"}
+    logits = {cell.method: np.zeros((10, 10), np.float16)}
+    return cell, cell.identity | found | {"rows": {cell.method: row}}, logits
+
+
+@pytest.mark.parametrize("budget", [["--quick"], []])
+@pytest.mark.parametrize("methods", [["focal"], ["focal", "mixup", "drw"], ["cross-entropy"]])
+def test_any_choice_of_methods_comes_to_an_end(tmp_path, monkeypatch, budget, methods):
+    methods = [method for method in methods if method in METHODS]
+    trained = []
+
+    def train(cell):
+        trained.append(cell)
+        return whole_record(cell)
+
+    monkeypatch.setattr(leaderboard, "train", train)
+    monkeypatch.setattr(leaderboard, "ensemble", lambda name, seed, cells, folder: whole_record(
+        cells[0])[1] | leaderboard.origin() | {"seed": seed})  # fmt: skip
+    files = ["--jobs", "1", "--folder", str(tmp_path / "cells"), "--output", str(tmp_path / "o")]
+    leaderboard.main([*budget, "--methods", *methods, *files])
+    assert json.loads((tmp_path / "o").read_text())["settings"].keys() == set(methods)
+    if budget:
+        assert {(cell.seed, cell.ratio) for cell in trained} == {(0, 100)}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_process_that_trains_ends_soon_after_the_one_that_waits_for_it(tmp_path):
+    code = (
+        "import multiprocessing, os, sys, time\n"
+        "from benchmarks.parent import end_with_parent\n"
+        "def work():\n"
+        "    end_with_parent()\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)\n"
+        "multiprocessing.get_context('fork').Process(target=work).start()\n"
+    )
+    runner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    worker = int(runner.stdout.readline())
+    runner.kill()
+    runner.wait()
+    runner.stdout.close()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text()
 
 
 def test_cells_that_differ_have_different_files():

@@ -13,6 +13,7 @@ import json
 import platform
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterable
 from contextlib import contextmanager
 from datetime import date
@@ -27,6 +28,7 @@ import imbalkit
 from benchmarks.leaderboard import summary
 from benchmarks.leaderboard.cell import QUICK, Budget, Cell, run
 from benchmarks.leaderboard.methods import METHODS
+from benchmarks.parent import end_with_parent
 from imbalkit.course.embedded import find_data
 from imbalkit.files import atomic_path
 
@@ -41,13 +43,15 @@ def train(cell: Cell) -> tuple[Cell, dict, dict[str, np.ndarray]]:
     """What a process or a worker of the cluster does: with one thread, so that the figures do not
     depend on where a cell was trained."""
     torch.set_num_threads(1)
+    end_with_parent()
     record, logits = run(cell, METHODS[cell.method].train)
     return cell, record, logits
 
 
 def finish(cells: Iterable[Cell], folder: Path, jobs: int) -> dict[Cell, dict]:
     """The records of all cells; those that are not in the folder yet are trained first."""
-    missing = [cell for cell in cells if not (folder / f"{cell.name}.json").exists()]
+    cells = list(cells)
+    missing = [cell for cell in cells if load(cell, folder) is None]
     results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
         joblib.delayed(train)(cell) for cell in missing
     )
@@ -57,7 +61,7 @@ def finish(cells: Iterable[Cell], folder: Path, jobs: int) -> dict[Cell, dict]:
                   record["rows"].items()]  # fmt: skip
         now = time.strftime("%H:%M:%S")
         print(f"{now}  {done} of {len(missing)}  {cell.name}: {', '.join(scores)}", flush=True)
-    return {cell: load(cell, folder) for cell in cells}
+    return {cell: load(cell, folder) or {} for cell in cells}
 
 
 def save(cell: Cell, record: dict, logits: dict[str, np.ndarray], folder: Path) -> None:
@@ -68,8 +72,22 @@ def save(cell: Cell, record: dict, logits: dict[str, np.ndarray], folder: Path) 
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def load(cell: Cell, folder: Path) -> dict:
-    return json.loads((folder / f"{cell.name}.json").read_text(encoding="utf-8"))
+def load(cell: Cell, folder: Path) -> dict | None:
+    """The record of a cell; None where there is none, or one that is damaged or of another cell."""
+    file = folder / f"{cell.name}.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if {key: record[key] for key in cell.identity} != cell.identity:
+            raise ValueError("it is of another cell")
+        with (folder / f"{cell.name}.npz").open("rb") as opened, np.load(opened) as logits:
+            if set(logits.files) != set(record["rows"]):
+                raise ValueError("its logits are of another cell")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        print(f"{file} cannot be used ({error}); the cell is trained again.", flush=True)
+        return None
+    return record
 
 
 def origin() -> dict:
@@ -119,11 +137,15 @@ def compute(methods: list[str], budget: Budget, folder: Path, jobs: int) -> dict
         ]
         return list(finish(wanted, folder, jobs).values())
 
+    if budget == QUICK:  # to see that it runs
+        return summary.summarise(trained(methods, RATIO, SEEDS[:1]), settings)
     records = trained(methods, RATIO, SEEDS)
     ranked = summary.ranked_methods(records)
-    ensembles = {
-        "ensemble of three methods": {seed: [(m, seed) for m in ranked[:3]] for seed in SEEDS},
-    }
+    ensembles = {}
+    if len(ranked) >= 3:
+        ensembles["ensemble of three methods"] = {
+            seed: [(m, seed) for m in ranked[:3]] for seed in SEEDS
+        }
     of_seeds = {"ensemble of three seeds": ranked[0], "ensemble of the combination": "combination"}
     for name, method in of_seeds.items():
         if method in methods:
@@ -135,14 +157,15 @@ def compute(methods: list[str], budget: Budget, folder: Path, jobs: int) -> dict
         for seed, members in by_seed.items():
             cells = [Cell(m, settings[m], RATIO, s, budget) for m, s in members]
             records.append(ensemble(name, seed, cells, folder))
+    compared = [name for name in ("cross-entropy", *ranked[:8]) if name in methods]
     for ratio in OTHER_RATIOS:
-        records += trained(dict.fromkeys(["cross-entropy", *ranked[:8]]), ratio, SEEDS)
+        records += trained(dict.fromkeys(compared), ratio, SEEDS)
     return summary.summarise(records, settings)
 
 
 def ensemble(name: str, seed: int, cells: list[Cell], folder: Path) -> dict:
     """The record of a row whose probabilities are the mean of those of the cells' first rows."""
-    records = [load(cell, folder) for cell in cells]
+    records = [load(cell, folder) or {} for cell in cells]
     logits = []
     for cell in cells:
         with np.load(folder / f"{cell.name}.npz") as rows:
@@ -157,7 +180,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "leaderboard")
     parser.add_argument("--output", type=Path, default=ROOT / "notebooks" / "leaderboard.json")
-    parser.add_argument("--quick", action="store_true", help="two epochs of a tiny network")
+    parser.add_argument(
+        "--quick", action="store_true", help="three epochs of a tiny network, one seed and ratio"
+    )
     wanted = parser.parse_args(argv)
     with backend(wanted.scheduler):
         budget = QUICK if wanted.quick else Budget()

@@ -49,6 +49,18 @@ class Cell:
         size = f"{self.budget.epochs}x{self.budget.width}"
         return f"{size}_ratio{self.ratio}_{self.method}{setting}_seed{self.seed}".replace(" ", "-")
 
+    @property
+    def identity(self) -> dict:
+        """What a record says of the cell that it is of."""
+        return {
+            "method": self.method,
+            "setting": self.setting,
+            "ratio": self.ratio,
+            "seed": self.seed,
+            "epochs": self.budget.epochs,
+            "width": self.budget.width,
+        }
+
 
 class Bench:
     """What a method works with: the lesson's lab, the budget, and one way to call `fit`."""
@@ -106,12 +118,7 @@ def run(cell: Cell, train) -> tuple[dict, dict[str, np.ndarray]]:
         first = first if rows.keys() > {name} else spent
         logits[name] = outputs.half().numpy()
     record = {
-        "method": cell.method,
-        "setting": cell.setting,
-        "ratio": cell.ratio,
-        "seed": cell.seed,
-        "epochs": cell.budget.epochs,
-        "width": cell.budget.width,
+        **cell.identity,
         "counts": lab.counts,
         "data": lab.full.source,
         "manifest": lab.manifest.checksum,

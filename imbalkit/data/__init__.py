@@ -13,6 +13,7 @@ _MODULES = (
     "picture",
     "sources",
     "standard",
+    "workplace",
 )
 _NAMES = {
     "Batches": "batches.Batches",

@@ -9,6 +9,7 @@ from imbalkit.data import (
     picture,
     sources,
     standard,
+    workplace,
 )
 from imbalkit.data.batches import (
     Batches,
@@ -96,4 +97,5 @@ __all__ = [
     "standard",
     "standard_transform",
     "stratified_split",
+    "workplace",
 ]

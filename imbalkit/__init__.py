@@ -41,6 +41,7 @@ _MODULES = (
     "selfsupervised",
     "stages",
     "tables",
+    "texts",
     "training",
     "weights",
 )

@@ -30,6 +30,7 @@ from imbalkit import (
     selfsupervised,
     stages,
     tables,
+    texts,
     training,
     weights,
 )
@@ -115,6 +116,7 @@ __all__ = [
     "square_root_weights",
     "stages",
     "tables",
+    "texts",
     "training",
     "weighted_sampler",
     "weights",

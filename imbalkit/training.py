@@ -21,6 +21,7 @@ from imbalkit.device import autocast, memory_format, pick_device, to_device
 from imbalkit.monitor import CollapseMonitor
 from imbalkit.progress import Progress
 from imbalkit.tables import html_table, text_table
+from imbalkit.texts import printable
 
 MONITORS = ("balanced_accuracy", "macro_f1", "worst_recall", "accuracy", "loss")
 STEPS_BETWEEN_CHECKS = 50  # how often the loss is looked at; each look waits for the device
@@ -80,7 +81,7 @@ class History:
     def _caption(self) -> str:
         kept = f"weights of epoch {self.best_epoch} (*)" if self.validation else "last weights"
         ended = f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s"
-        warning = f". Warning: {self.warning}" if self.warning else ""
+        warning = f". Warning: {printable(self.warning)}" if self.warning else ""
         return f"{ended}; {kept} kept{warning}"
 
 

@@ -25,6 +25,7 @@ COMPLETE = [
     "imbalkit.data.folder",
     "imbalkit.data.images",
     "imbalkit.data.longtail",
+    "imbalkit.data.picture",
     "imbalkit.data.sources",
     "imbalkit.data.standard",
     "imbalkit.decisions",

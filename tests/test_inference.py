@@ -377,10 +377,11 @@ def test_what_cannot_be_read_is_named_and_changes_the_exit_status(saved, folder,
     assert not captured.out and len(rows_of(table.read_text(encoding="utf-8"))) == 6
 
 
-def test_a_folder_without_images_gives_a_table_without_rows(saved, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    assert predict.main([str(saved), str(tmp_path / "empty")]) == predict.ALL_READ
-    assert capsys.readouterr().out == "file,class,probability\n"
+def test_a_folder_without_a_file_is_a_wrong_call(saved, tmp_path, capsys):
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    assert predict.main([str(saved), str(tmp_path / "empty")]) == predict.WRONG_CALL
+    captured = capsys.readouterr()
+    assert "empty: there is no file in it; check the path" in captured.err and not captured.out
 
 
 def test_a_wrong_call_is_answered_in_a_sentence(saved, folder, tmp_path, capsys):

@@ -59,6 +59,18 @@ class Cell:
         size = f"{self.budget.epochs}x{self.budget.width}"
         return f"{size}_ratio{self.ratio}_{self.method}{setting}_seed{self.seed}".replace(" ", "-")
 
+    @property
+    def identity(self) -> dict:
+        """What a record says of the cell that it is of."""
+        return {
+            "method": self.method,
+            "setting": self.setting,
+            "ratio": self.ratio,
+            "seed": self.seed,
+            "epochs": self.budget.epochs,
+            "width": self.budget.width,
+        }
+
 
 SHARE = number(0, 1)
 ROW = record(
@@ -154,12 +166,7 @@ def run(cell: Cell, train) -> tuple[dict, dict[str, np.ndarray]]:
         first = first if rows.keys() > {name} else spent
         logits[name] = outputs.half().numpy()
     record = {
-        "method": cell.method,
-        "setting": cell.setting,
-        "ratio": cell.ratio,
-        "seed": cell.seed,
-        "epochs": cell.budget.epochs,
-        "width": cell.budget.width,
+        **cell.identity,
         "counts": lab.counts,
         "data": lab.full.source,
         "manifest": lab.manifest.checksum,

@@ -1,11 +1,13 @@
 """One file that holds all of a model; and a command that names the images of a folder."""
 
 import csv
+import errno
 import io
 import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -382,6 +384,36 @@ def test_a_folder_without_a_file_is_a_wrong_call(saved, tmp_path, capsys):
     assert predict.main([str(saved), str(tmp_path / "empty")]) == predict.WRONG_CALL
     captured = capsys.readouterr()
     assert "empty: there is no file in it; check the path" in captured.err and not captured.out
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(saved, folder, monkeypatch, capsys):
+    real = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "été":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert predict.main([str(saved), str(folder)]) == predict.SOME_SKIPPED
+    captured = capsys.readouterr()
+    assert captured.err == "skipped été: the folder cannot be looked into: Permission denied\n"
+    assert len(rows_of(captured.out)) == 3
+
+
+def test_one_bad_image_loses_no_row(saved, folder, monkeypatch, capsys):
+    def resize(image, *arguments):
+        if image.size == (9, 9):
+            raise MemoryError
+        return real(image, *arguments)
+
+    real = Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    Image.new("RGB", (9, 9)).save(folder / "bad.png")
+    assert predict.main([str(saved), str(folder)]) == predict.SOME_SKIPPED
+    captured = capsys.readouterr()
+    assert "skipped bad.png: too large for the memory" in captured.err
+    assert len(rows_of(captured.out)) == 6
 
 
 def test_a_wrong_call_is_answered_in_a_sentence(saved, folder, tmp_path, capsys):

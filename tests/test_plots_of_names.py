@@ -49,7 +49,7 @@ FIGURES = {
         {name: ([1.0, 0.5], [0.5, 1.0]) for name in HOSTILE}, {HOSTILE[0]: (0.5, 1.0)}
     ),
     "image_grid": lambda: plots.image_grid(IMAGES),
-    "worst_errors": lambda: plots.worst_errors(IMAGES, np.full((7, 7), 1 / 7), [1, 2, 3, 4, 5, 6, 0]),
+    "worst_errors": lambda: plots.worst_errors(IMAGES, np.eye(7), (np.arange(7) + 1) % 7),
     "diagnosis": lambda: figures.draw({
         "predicted_share": SHARES, "true_share": SHARES, "recall": RECALL, "train_counts": COUNTS,
         "layers": HOSTILE, "constant_units": RECALL, "judged_on": 7,

@@ -219,23 +219,25 @@ def image_files(root: str | os.PathLike) -> tuple[list[Path], dict[Path, str]]:
     files: list[Path] = []
     skipped: dict[Path, str] = {}
     home = Path(os.path.realpath(root))
-    seen, waiting = {home}, [root]
+    seen, waiting = {home}, [(root, home)]
     while waiting:
-        folder = waiting.pop()
+        folder, real = waiting.pop()
         try:
             inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except OSError as error:
             skipped[folder] = f"the folder cannot be looked into: {error.strerror}"
             continue
         for path in inside:
-            target = Path(os.path.realpath(path))
             if not os.path.isdir(path):
                 files.append(path)
-            elif target in seen or (path.is_symlink() and _is_read_anyway(target, home)):
+                continue
+            is_link = path.is_symlink()
+            target = Path(os.path.realpath(path)) if is_link else real / path.name
+            if target in seen or (is_link and _is_read_anyway(target, home)):
                 skipped[path] = "a link to a folder that is read anyway"
             else:
                 seen.add(target)
-                waiting.append(path)
+                waiting.append((path, target))
     if root in skipped:
         raise ValueError(f"{root}: {skipped[root]}.")
     return sorted(files), skipped

@@ -19,6 +19,7 @@ from imbalkit.plots.style import (
     counts_of,
     draw_by_count,
     drawn,
+    drawn_classes,
     legend_beside,
     lines_of,
     log_counts,
@@ -54,7 +55,7 @@ def class_histogram(counts: ArrayLike, classes: Sequence[str], ax: Axes | None =
         ax.bar_label(bars, labels=[f"{n:,}" for n in counts], padding=2)
     log_counts(ax, counts)
     ax.set_ylabel("images (logarithmic axis)")
-    class_ticks(ax, [drawn(name) for name in classes])
+    class_ticks(ax, drawn_classes(classes))
     return ax
 
 
@@ -185,7 +186,7 @@ def confusion_heatmap(confusion: ArrayLike, classes: Sequence[str], ax: Axes | N
     )
     ax.set_facecolor("0.8")
     ax.grid(False)
-    names = [drawn(name) for name in classes]
+    names = drawn_classes(classes)
     class_ticks(ax, names, offset=0.5)
     step = name_step(len(classes))
     ax.set_yticks(np.arange(0, len(classes), step) + 0.5, names[::step], rotation=0)
@@ -249,7 +250,8 @@ def prediction_stream(
     ax.grid(False)
     # Listed as they are stacked, the rarest on top.
     listed = range(len(order))[:: name_step(len(order), most=12)][::-1]
-    handles = [Patch(color=colours[i], label=drawn(classes[order[i]])) for i in listed]
+    names = drawn_classes(classes[i] for i in order)
+    handles = [Patch(color=colours[i], label=names[i]) for i in listed]
     legend_beside(ax, handles=handles, title="predicted class\n(right bar: training labels)")
     return ax
 
@@ -300,7 +302,7 @@ def batch_composition(
     ax.set(xlim=(0, 1), xlabel="share of the images in a batch")
     ax.grid(False)
     listed = range(0, len(order), name_step(len(order), most=12))
-    names = [drawn(classes[i]) for i in order]
+    names = drawn_classes(classes[i] for i in order)
     legend_beside(ax, handles=[Patch(color=colours[i], label=names[i]) for i in listed])
     return ax
 

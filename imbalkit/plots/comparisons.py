@@ -117,11 +117,11 @@ def accuracy_over_time(
     ax.plot(means["minutes"], means[score], color=COLORS[0], zorder=2)
     ax.scatter(table["minutes"], table[score], s=22, color=COLORS[0], label="a seed", zorder=3)
     for i, (label, (minutes, accuracy)) in enumerate(published.items(), 1):
-        style = {"color": COLORS[i], "label": drawn(label)}
+        style = {"color": COLORS[i % len(COLORS)], "label": drawn(label)}
         if minutes is None:
-            ax.axhline(accuracy, linestyle=DASHES[i], **style)
+            ax.axhline(accuracy, linestyle=DASHES[i % len(DASHES)], **style)
         else:
-            ax.scatter(minutes, accuracy, marker="sDv^"[i - 1], s=60, zorder=3, **style)
+            ax.scatter(minutes, accuracy, marker="sDv^"[(i - 1) % 4], s=60, zorder=3, **style)
     ax.set(xscale="log", xlabel="minutes of training", ylabel=f"{score} on the test images (%)")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.legend(loc="center right")

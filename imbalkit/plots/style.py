@@ -17,7 +17,7 @@ from imbalkit.texts import printable
 
 WIDTH = 8  # inches
 DPI = 100  # 800 pixels wide: sharp enough to read, light enough for a saved notebook
-LONGEST = 36  # letters of a name; with more there is no room for the data
+LONGEST, LONGEST_CLASS = 36, 24  # letters of a name; with more there is no room for the data
 MANY_CLASSES = 20  # above it there is no room for each class's name and number
 
 # Readable by colour-blind eyes and, through dashes and markers, without colour.
@@ -123,17 +123,23 @@ def drawn(name: object, most: int = LONGEST) -> str:
     return f" {text}" if text.startswith("_") else text  # such a line has no place in a legend
 
 
+def drawn_classes(classes: Iterable[str]) -> list[str]:
+    """The names of classes as they are drawn, in less room than that of a line."""
+    return [drawn(name, LONGEST_CLASS) for name in classes]
+
+
 def name_step(number: int, most: int = MANY_CLASSES) -> int:
     """From one written name to the next, so that names do not overlap."""
     return -(-number // most)
 
 
 def names_with_counts(names: Sequence[str], counts: np.ndarray) -> list[str]:
-    return [f"{drawn(name)} ({count:,})" for name, count in zip(names, counts, strict=True)]
+    drawn_names = drawn_classes(names)
+    return [f"{name} ({count:,})" for name, count in zip(drawn_names, counts, strict=True)]
 
 
 def class_ticks(ax: Axes, names: Sequence[str], offset: float = 0.0) -> None:
-    """names: as `drawn` gives them."""
+    """names: as `drawn_classes` gives them."""
     step = name_step(len(names))
     places = np.arange(0, len(names), step) + offset
     ax.set_xticks(places, names[::step], rotation=35, ha="right", rotation_mode="anchor")

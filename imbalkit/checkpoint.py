@@ -52,6 +52,15 @@ class Parts:
         model, loss_fn, optimizer, scheduler: the loss may be a function, which has no state.
         batches: those of the training and of the validation; their generators have a state.
         epochs, steps_per_epoch, device: of the training.
+
+    Example:
+        >>> model = nn.Linear(2, 2)
+        >>> optimizer = torch.optim.SGD(model.parameters())
+        >>> rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        >>> loss, batches = nn.CrossEntropyLoss(), ([], None)
+        >>> parts = Parts(model, loss, optimizer, rate, batches, 4, 10, torch.device("cpu"))
+        >>> parts.key()["optimizer"], parts.key()["steps an epoch"]
+        ('SGD', 10)
     """
 
     model: nn.Module
@@ -94,6 +103,15 @@ def save_checkpoint(
         parts: of the training.
         history: the fields of its `training.History`.
         best_weights: those of the best epoch, if there is one.
+
+    Example:
+        >>> import tempfile
+        >>> from imbalkit.training import fit
+        >>> model, batches = nn.Linear(2, 2), [(torch.randn(4, 2), torch.arange(4) % 2)]
+        >>> with tempfile.TemporaryDirectory() as folder:  # `fit` calls it after each epoch
+        ...     _ = fit(model, batches, 3, checkpoint=f"{folder}/a.pt", show_progress=False)
+        ...     sorted(torch.load(f"{folder}/a.pt", weights_only=True))[:5]
+        ['best_weights', 'device', 'format', 'history', 'key']
     """
     state = {
         "format": FORMAT,
@@ -127,6 +145,17 @@ def load_checkpoint(
     Raises:
         OSError: the file cannot be opened.
         ValueError: the file is damaged, or belongs to another training.
+
+    Example:
+        >>> import tempfile
+        >>> from imbalkit.training import fit
+        >>> model, batches = nn.Linear(2, 2), [(torch.randn(4, 2), torch.arange(4) % 2)]
+        >>> with tempfile.TemporaryDirectory() as folder:  # `fit` calls it where it is to resume
+        ...     options = {"checkpoint": f"{folder}/a.pt", "show_progress": False}
+        ...     _ = fit(model, batches, 3, **options)
+        ...     _ = fit(model, batches, 4, resume=True, **options)
+        Traceback (most recent call last):
+        ValueError: a.pt: cannot be resumed from: it is of another training (epochs: 3 there ...
     """
     try:
         state = sealed.read(path, FORMAT, schema_for(parts), parts.device)

@@ -62,6 +62,12 @@ def set_random_state(state: dict[str, Any], *owners: Any) -> None:
 
     Raises:
         ValueError: the owners have other generators than those had, or a state is none.
+
+    Example:
+        >>> state, first = random_state(), torch.rand(1)
+        >>> set_random_state(state)
+        >>> torch.rand(1).equal(first)
+        True
     """
     generators = generators_of(*owners)
     if len(generators) != len(state["own"]):
@@ -81,7 +87,14 @@ def set_random_state(state: dict[str, Any], *owners: Any) -> None:
 
 @contextmanager
 def random_state_kept(*owners: Any) -> Iterator[None]:
-    """Put every state back at the end, see `random_state`."""
+    """Put every state back at the end, see `random_state`.
+
+    Example:
+        >>> with random_state_kept():
+        ...     first = torch.rand(1)
+        >>> torch.rand(1).equal(first)
+        True
+    """
     generators = generators_of(*owners)  # those that somebody adds meanwhile are none of ours
     state = random_state(*generators)
     try:

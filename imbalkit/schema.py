@@ -18,7 +18,11 @@ LARGEST = torch.finfo(torch.float32).max
 
 
 def anything(value: Any, name: str) -> None:
-    """A check that accepts every value."""
+    """A check that accepts every value.
+
+    Example:
+        >>> anything(3, "size")
+    """
 
 
 def must_be(right: bool, value: Any, name: str, what: str) -> None:
@@ -45,17 +49,30 @@ def whole(low: int = 0, high: int = 2**63 - 1) -> Check:
 
 
 def number(low: float = -math.inf, high: float = math.inf, nan: bool = False) -> Check:
-    """A number from `low` to `high`; NaN is one only where `nan` says so."""
+    """A number from `low` to `high`; NaN is one only where `nan` says so.
+
+    Example:
+        >>> number(0, 1)(float("nan"), "share")
+        Traceback (most recent call last):
+        ValueError: share is nan, and must be a number from 0 to 1
+    """
 
     def check(value: Any, name: str) -> None:
-        right = type(value) in (int, float) and (low <= value <= high or (nan and value != value))
+        right = type(value) is float or (type(value) is int and abs(value) < 2**63)
+        right = right and (low <= value <= high or (nan and value != value))
         must_be(right, value, name, f"a number from {low:g} to {high:g}")
 
     return check
 
 
 def text(longest: int = 10_000) -> Check:
-    """Text of at most so many characters."""
+    """Text of at most so many characters.
+
+    Example:
+        >>> text(3)("long", "label")
+        Traceback (most recent call last):
+        ValueError: label is 'long', and must be text of at most 3 characters
+    """
 
     def check(value: Any, name: str) -> None:
         right = type(value) is str and len(value) <= longest
@@ -65,7 +82,13 @@ def text(longest: int = 10_000) -> Check:
 
 
 def one_of(*values: Any) -> Check:
-    """One of a few values."""
+    """One of a few values.
+
+    Example:
+        >>> one_of("a", "b")("c", "label")
+        Traceback (most recent call last):
+        ValueError: label is 'c', and must be 'a' or 'b'
+    """
 
     def check(value: Any, name: str) -> None:
         right = any(type(value) is type(each) and value == each for each in values)
@@ -75,12 +98,22 @@ def one_of(*values: Any) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """None, or what `check` accepts."""
+    """None, or what `check` accepts.
+
+    Example:
+        >>> optional(whole())(None, "size")
+    """
     return lambda value, name: None if value is None else check(value, name)
 
 
 def list_of(check: Check, shortest: int = 0, longest: int = 2**63 - 1) -> Check:
-    """A list whose entries `check` accepts, with so many of them."""
+    """A list whose entries `check` accepts, with so many of them.
+
+    Example:
+        >>> list_of(whole())([1, 2.5], "sizes")
+        Traceback (most recent call last):
+        ValueError: sizes[1] is 2.5, and must be a whole number from 0 to 9223372036854775807
+    """
 
     def check_list(value: Any, name: str) -> None:
         must_be(type(value) in (list, tuple), value, name, "a list")
@@ -96,7 +129,13 @@ def list_of(check: Check, shortest: int = 0, longest: int = 2**63 - 1) -> Check:
 
 
 def table_of(check: Check) -> Check:
-    """A dict with names for keys, whose values `check` accepts."""
+    """A dict with names for keys, whose values `check` accepts.
+
+    Example:
+        >>> table_of(number(0))({"a": 1, "b": -1}, "seconds")
+        Traceback (most recent call last):
+        ValueError: seconds.b is -1, and must be a number from 0 to inf
+    """
 
     def check_table(value: Any, name: str) -> None:
         must_be(isinstance(value, dict), value, name, "a table of names and values")
@@ -108,7 +147,13 @@ def table_of(check: Check) -> Check:
 
 
 def some_of(**fields: Check) -> Check:
-    """A dict with fields of these names; any may be missing."""
+    """A dict with fields of these names; any may be missing.
+
+    Example:
+        >>> some_of(width=whole(1))({"wide": 8}, "arguments")
+        Traceback (most recent call last):
+        ValueError: arguments has 'wide', which is no part of it
+    """
 
     def check(value: Any, name: str) -> None:
         table_of(anything)(value, name)
@@ -142,7 +187,13 @@ def record(**fields: Check) -> Check:
 
 
 def tensor(value: Any, name: str) -> None:
-    """A check: a tensor in which no number is NaN."""
+    """A check: a tensor in which no number is NaN.
+
+    Example:
+        >>> tensor(torch.tensor([1, float("nan")]), "x")
+        Traceback (most recent call last):
+        ValueError: x holds NaN
+    """
     must_be(isinstance(value, Tensor), value, name, "a tensor")
     if value.isnan().any():
         raise ValueError(f"{name} holds NaN")
@@ -166,6 +217,11 @@ def like(expected: Any) -> Check:
 
     A dict has the fields of the expected one, a list its length, a tensor its shape and dtype; a
     number is finite, and nothing is NaN.
+
+    Example:
+        >>> like({"lr": 0.1, "betas": (0.9, 0.99)})({"lr": 0.2, "betas": (0.5,)}, "group")
+        Traceback (most recent call last):
+        ValueError: group.betas has 1 entries, and must have 2 or more
     """
 
     def check(value: Any, name: str) -> None:
@@ -194,6 +250,11 @@ def no_nan(value: Any, name: str) -> None:
     """A check for what others lay out, such as the state of an optimizer: no number in it is NaN.
 
     Dicts, lists and tensors may hold one another, at most ten deep.
+
+    Example:
+        >>> no_nan({"state": [0.5, float("nan")]}, "optimizer")
+        Traceback (most recent call last):
+        ValueError: optimizer['state'][1] is nan, and must be a number, text or a tensor
     """
     waiting = [(value, name, 0)]
     while waiting:

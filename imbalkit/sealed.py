@@ -65,6 +65,14 @@ def read(
         OSError: the file cannot be opened.
         ValueError: in half a sentence, without the path: the file is damaged, of another kind, or
             holds what cannot be right.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"x": 1}, f"{folder}/x.pt")
+        ...     read(f"{folder}/x.pt", "example 1", print)
+        Traceback (most recent call last):
+        ValueError: it has no digest: it is damaged, or imbalkit did not write it
     """
     data = Path(path).read_bytes()
     if not data[-LENGTH:].startswith(MARK):
@@ -112,6 +120,14 @@ def read_json(path: str | os.PathLike, schema: Check) -> dict[str, Any]:
     Raises:
         OSError: the file cannot be opened.
         ValueError: in half a sentence, without the path, as `read`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "x.json").write_text('{"ratio": 100.0}')
+        ...     read_json(f"{folder}/x.json", print)
+        Traceback (most recent call last):
+        ValueError: it has no digest: it is damaged, or imbalkit did not write it
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ MODULES = [
 # What somebody uses who opens no notebook.
 COMPLETE = [
     "imbalkit.augmentation",
+    "imbalkit.checkpoint",
     "imbalkit.data.batches",
     "imbalkit.data.download",
     "imbalkit.data.duplicates",
@@ -37,7 +38,10 @@ COMPLETE = [
     "imbalkit.multitask",
     "imbalkit.plots",
     "imbalkit.priors",
+    "imbalkit.randomness",
     "imbalkit.sampling",
+    "imbalkit.schema",
+    "imbalkit.sealed",
     "imbalkit.selfsupervised",
     "imbalkit.stages",
 ]

@@ -132,9 +132,9 @@ def generators_of(*owners: Any) -> list[Any]:
         seen.add(id(one))
         if isinstance(one, GENERATORS):
             found.append(one)
-        elif isinstance(one, list | tuple | dict):
+        elif type(one) in (list, tuple, dict):  # to iterate over another kind may do something
             if len(one) <= MOST_PARTS:
-                waiting += one.values() if isinstance(one, dict) else one
+                waiting += one.values() if type(one) is dict else one
         else:
             waiting += getattr(one, "__dict__", {}).values()
     return found

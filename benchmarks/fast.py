@@ -39,6 +39,8 @@ from imbalkit.device import autocast, describe, memory_format, pick_device, sync
 from imbalkit.ensembles import Ensemble
 from imbalkit.files import atomic_path
 from imbalkit.losses import LDAMLoss, LogitAdjustedLoss
+from imbalkit.schema import Check, list_of, number, record, table_of
+from imbalkit.sealed import read_json, write_json
 from imbalkit.stages import deferred
 from imbalkit.training import predict, sgd, warmup_linear
 
@@ -47,6 +49,13 @@ SEEDS = 3
 LDAM_EPOCHS, BATCH = 200, 128
 WARM_UP, TIMED = 3, 12  # steps
 TRICK_EPOCHS = 8
+FIGURES = {
+    "seconds": number(0),
+    "balanced_accuracy": number(0, 1),
+    "recall": list_of(number(0, 1), 2),
+}
+TRICKS = record(**FIGURES)  # what the file of a finished training must hold, see `tricks`
+MEASURED = record(**FIGURES, ldam_seconds=table_of(number(0)))  # and see `train`
 
 
 @dataclass(frozen=True)
@@ -224,14 +233,23 @@ def finish(folder: Path, only: str = "") -> dict[str, dict]:
         path = folder / f"{name}.json"
         if not path.exists() and name.startswith(only):
             result = run()
-            with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(result))
+            write_json(path, result)
             print(
                 f"{name}: {result['balanced_accuracy']:.2%}, {result['seconds']:.0f} s", flush=True
             )
         if path.exists():
-            done[name] = json.loads(path.read_text())
+            done[name] = finished(path, TRICKS if name.startswith("tricks") else MEASURED)
     return done
+
+
+def finished(path: Path, schema: Check) -> dict:
+    """What a finished training left in its file, or in a sentence what is wrong with it."""
+    try:
+        return read_json(path, schema)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: is no result: {error}; delete it, and it is trained again."
+        ) from error
 
 
 def report(done: dict[str, dict]) -> dict:

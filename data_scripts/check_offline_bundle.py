@@ -40,8 +40,8 @@ def check(bundle, course=COURSE):
     mark = read_mark(bundle)
     if mark is None:
         raise BundleError(
-            f"{bundle} is no offline bundle: {MARK} is not in it; give the folder that "
-            "make_offline_bundle.py wrote."
+            f"{bundle} is no offline bundle: {MARK} is not in it, or is damaged; give the "
+            "folder that make_offline_bundle.py wrote, or copy it again."
         )
     if not mark["finished"]:
         raise BundleError(
@@ -67,11 +67,22 @@ def check(bundle, course=COURSE):
 
 
 def read_mark(bundle):
-    """What the bundle says of itself, as a dict; None where nothing does."""
+    """What the bundle says of itself, as a dict; None where nothing does, or not all of it."""
     try:
-        return json.loads((bundle / MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        mark = json.loads((bundle / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return mark if is_whole(mark) else None
+
+
+def is_whole(mark):
+    """Does it have all that a bundle says of itself, of the right kind?"""
+    kinds = {"finished": bool, "computer": dict, "files": dict}
+    return (
+        isinstance(mark, dict)
+        and all(isinstance(mark.get(key), kind) for key, kind in kinds.items())
+        and set(mark["computer"]) == set(this_computer())
+    )
 
 
 def this_computer():

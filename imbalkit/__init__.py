@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "augmentation",
+    "checkpoint",
     "checks",
     "cli",
     "course",
@@ -33,10 +34,14 @@ _MODULES = (
     "predict",
     "priors",
     "progress",
+    "randomness",
     "sampling",
+    "schema",
+    "sealed",
     "selfsupervised",
     "stages",
     "tables",
+    "texts",
     "training",
     "weights",
 )

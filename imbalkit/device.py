@@ -50,19 +50,6 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def random_state() -> dict:
-    """The state of torch's random generators on every device, as tensors."""
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "gpus": gpus}
-
-
-def set_random_state(state: dict) -> None:
-    """Put back what `random_state` returned."""
-    torch.set_rng_state(state["cpu"].cpu())
-    if state["gpus"]:
-        torch.cuda.set_rng_state_all([gpu.cpu() for gpu in state["gpus"]])
-
-
 def describe(device: torch.device) -> str:
     """One short phrase for captions, such as "CPU, 2 threads, bfloat16"."""
     precision = "bfloat16" if has_native_bfloat16(device) else "float32"

@@ -8,6 +8,7 @@ the normalisation, the image size, the temperature and how to decide. `Predictor
 import copy
 import json
 import os
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,49 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imbalkit import models
+from imbalkit import models, sealed
 from imbalkit.data.batches import scale_and_shift
 from imbalkit.decisions import decide
 from imbalkit.device import memory_format, pick_device
-from imbalkit.files import atomic_path
+from imbalkit.schema import (
+    anything,
+    list_of,
+    number,
+    one_of,
+    optional,
+    record,
+    some_of,
+    table_of,
+    tensors_like,
+    text,
+    whole,
+)
 
 FORMAT = "imbalkit predictor 1"
-NETWORKS = ("plain_cnn", "resnet", "small_net")  # of imbalkit.models; a file may name only these
-SETTINGS = ("classes", "mean", "std", "size", "temperature", "costly", "threshold")
 BATCH = 256
 SETTINGS_FILE = "settings.json"
+CLASSES, WIDTH = whole(2, 100_000), whole(1, 4096)
+NETWORKS = {  # of imbalkit.models; a file may name only these, with such arguments
+    "plain_cnn": some_of(num_classes=CLASSES, width=WIDTH, batchnorm=one_of(True, False)),
+    "resnet": some_of(num_classes=CLASSES, depth=whole(8, 1202)),
+    "small_net": some_of(num_classes=CLASSES, width=WIDTH),
+}
+SETTINGS = record(
+    classes=list_of(text(200), 2, 100_000),
+    mean=list_of(number(-1e3, 1e3), 3, 3),
+    std=list_of(number(1e-6, 1e3), 3, 3),
+    size=whole(1, 2048),
+    temperature=number(1e-6, 1e6),
+    costly=optional(text(200)),
+    threshold=optional(number(0, 1)),
+)
+CONTENT = record(
+    format=one_of(FORMAT),
+    network=optional(one_of(*NETWORKS)),
+    arguments=table_of(anything),  # see NETWORKS
+    settings=SETTINGS,
+    weights=table_of(anything),  # see `tensors_like`
+)
 
 
 class Predictor(nn.Module):
@@ -45,7 +78,7 @@ class Predictor(nn.Module):
         threshold: a probability; it belongs to `costly`.
 
     Raises:
-        ValueError: settings that do not fit one another.
+        ValueError: settings that do not fit one another or the model, or weights with a NaN.
 
     Example:
         >>> model = models.plain_cnn(num_classes=2, width=4)
@@ -85,6 +118,30 @@ class Predictor(nn.Module):
         scale, shift = scale_and_shift(self.settings["mean"], self.settings["std"])
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
+        self.check_model()
+
+    def check_model(self) -> None:
+        """Raise ValueError unless the model gives a finite number a class for an image."""
+        self.model.eval()
+        for name, value in self.model.state_dict().items():
+            if isinstance(value, Tensor) and not value.is_meta and value.isnan().any():
+                raise ValueError(f"{name} of the model holds NaN; train it anew.")
+        weight = next(self.model.parameters(), self.scale)
+        side, classes = self.settings["size"], len(self.settings["classes"])
+        try:
+            with torch.inference_mode():
+                logits = self.model(torch.zeros(1, 3, side, side, device=weight.device))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"the model takes no images of size {side}: {reason}") from error
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if shape != (1, classes):
+            raise ValueError(
+                f"there are {classes} classes, and the output of the model for an image is {shape} "
+                f"and not (1, {classes}); name each output, in their order."
+            )
+        if not logits.is_meta and not logits.isfinite().all():
+            raise ValueError("the model's outputs for an image are not finite; train it anew.")
 
     def forward(self, images: Tensor) -> Tensor:
         """Probabilities, float32 (N, C), of images uint8 (N, size, size, 3)."""
@@ -102,7 +159,7 @@ class Predictor(nn.Module):
             float32 (N, C).
 
         Raises:
-            ValueError: images of another size or dtype.
+            ValueError: images of another size or dtype, or a probability that is NaN.
         """
         size = self.settings["size"]
         if images.dtype != torch.uint8 or images.shape[1:] != (size, size, 3):
@@ -113,7 +170,14 @@ class Predictor(nn.Module):
         device = device or pick_device()
         self.to(device, memory_format=memory_format(device)).eval()  # type: ignore[call-overload]
         with torch.inference_mode():
-            return torch.cat([self(part.to(device)).cpu() for part in images.split(BATCH)])
+            found = torch.cat([self(part.to(device)).cpu() for part in images.split(BATCH)])
+        wrong = found.isnan().any(1).nonzero().flatten()
+        if len(wrong):
+            raise ValueError(
+                f"the probabilities of {len(wrong)} of {len(found)} images are NaN, first of image "
+                f"{int(wrong[0])}; the weights of this model are too large to be used: train anew."
+            )
+        return found
 
     def decisions(self, probabilities: Tensor) -> Tensor:
         """The class that is decided for each image: int64 (N,)."""
@@ -153,14 +217,9 @@ def save(
         ['cat', 'dog']
     """
     weights = {name: value.detach().cpu() for name, value in predictor.model.state_dict().items()}
+    predictor.check_model()
     if network is not None:
-        try:
-            build_network(network, arguments).load_state_dict(weights)
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(
-                f"{network} with {arguments} does not have the weights of this model; name the "
-                "function and the arguments that made it."
-            ) from error
+        build_network(network, arguments, weights)
     content = {
         "format": FORMAT,
         "network": network,
@@ -168,8 +227,7 @@ def save(
         "settings": predictor.settings,
         "weights": weights,
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    sealed.write(path, content)
 
 
 def load(path: str | os.PathLike, model: nn.Module | None = None) -> Predictor:
@@ -197,56 +255,55 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> Predictor:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; check the path.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, from the zip reader to the unpickler
-        raise ValueError(
-            f"{path}: cannot be read as saved weights ({type(error).__name__}); it is damaged or "
-            "another kind of file: name one that imbalkit.inference.save wrote."
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(
-            f"{path}: holds no predictor, perhaps a checkpoint or bare weights; name a file that "
-            "imbalkit.inference.save wrote."
-        )
-    try:
-        if model is None and content["network"] is None:
+        content = sealed.read(path, FORMAT, CONTENT)
+        weights = content["weights"]
+        if content["network"] is not None and model is None:
+            model = build_network(content["network"], content["arguments"], weights)
+        if model is None:
             raise ValueError("it names no network; pass load(path, model=...)")
-        model = model or build_network(content["network"], content["arguments"])
-        model.load_state_dict(content["weights"])
+        tensors_like(model.state_dict())(weights, "weights")
+        check_settings(content["settings"])
+        model.load_state_dict(weights)
         return Predictor(model, **content["settings"])
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".:")
-        raise ValueError(f"{path}: the predictor cannot be restored: {reason}.") from error
+    except (ValueError, OSError) as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"{path}: the predictor cannot be restored: {reason}; name a file that "
+            "imbalkit.inference.save wrote."
+        ) from error
 
 
-def build_network(network: str, arguments: dict) -> nn.Module:
-    """Make a network of `imbalkit.models` by name. Raises ValueError for any other name."""
+def build_network(network: str, arguments: dict, weights: dict[str, Any]) -> nn.Module:
+    """Make a network of `imbalkit.models` by name, to take these weights.
+
+    Raises:
+        ValueError: another name, arguments out of range, or weights of another network.
+    """
     if network not in NETWORKS:
         raise ValueError(f"there is no network '{network}'; use one of {', '.join(NETWORKS)}.")
-    return getattr(models, network)(**arguments)
+    function = getattr(models, network)
+    try:
+        NETWORKS[network](arguments, "")
+        with torch.device("meta"):  # which allocates nothing, whatever the arguments ask for
+            tensors_like(function(**arguments).state_dict())(weights, "weights")
+    except ValueError as error:
+        raise ValueError(
+            f"{network} with {reprlib.repr(arguments)} does not have the weights of this model "
+            f"({str(error).rstrip('.')}); name the function and the arguments that made it."
+        ) from error
+    return function(**arguments)
 
 
 def check_settings(settings: dict) -> None:
-    """Raise ValueError unless the settings of a Predictor fit one another."""
+    """Raise ValueError unless the settings of a Predictor are in range and fit one another."""
+    SETTINGS(settings, "")
     classes, costly, threshold = (settings[name] for name in ("classes", "costly", "threshold"))
-    if len(set(classes)) != len(classes) or len(classes) < 2:
-        raise ValueError(f"classes are {classes}; give 2 or more different names.")
-    if len(settings["mean"]) != 3 or len(settings["std"]) != 3 or min(settings["std"]) <= 0:
-        raise ValueError(
-            f"mean is {settings['mean']} and std {settings['std']}; give three numbers each, one a "
-            "channel, and std above 0."
-        )
-    if settings["size"] < 1 or not settings["temperature"] > 0:
-        raise ValueError(
-            f"size is {settings['size']} and temperature {settings['temperature']}; both must be "
-            "above 0."
-        )
+    if len(set(classes)) != len(classes):
+        raise ValueError(f"classes are {reprlib.repr(classes)}; give different names.")
     if (costly is None) != (threshold is None):
         raise ValueError("costly and threshold belong together; give both or neither.")
-    if costly is not None and (costly not in classes or not 0 <= threshold <= 1):
-        raise ValueError(
-            f"costly is {costly!r} and threshold {threshold}; give a class and a probability."
-        )
+    if costly is not None and costly not in classes:
+        raise ValueError(f"costly is {costly!r}; give one of the classes.")
 
 
 def export(predictor: Predictor, path: str | os.PathLike) -> None:

@@ -1,12 +1,15 @@
 """Name the images of a folder from the command line: ``imbalkit predict MODEL FOLDER``.
 
 MODEL is a file that `imbalkit.inference.save` wrote. The result is CSV with the columns file, class
-and probability. Derived in lesson 12.
+and probability. No spreadsheet computes what stands in it, and no name breaks a row: a byte of a
+name that cannot be printed, and a backslash, is written as a backslash, an x and two digits
+(`imbalkit.texts.name_on_disk` goes back). Derived in lesson 12.
 """
 
 import argparse
 import csv
 import io
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from imbalkit.data.folder import UnreadableImage, image_files, printable_name, read_image
+from imbalkit.data.folder import image_files, printed_path
+from imbalkit.data.picture import UnreadableImage, read_image
 from imbalkit.files import atomic_path
 from imbalkit.inference import BATCH, Predictor, load
+from imbalkit.texts import csv_cell, csv_path, printable
 
 ALL_READ, SOME_SKIPPED, WRONG_CALL = 0, 1, 2
 COLUMNS = ("file", "class", "probability")
@@ -35,9 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     skipped: dict[str, str] = {}
     try:
-        predictor, root = load(options.model), Path(options.folder).expanduser()
-        if not root.is_dir():
-            raise ValueError(f"{root}: there is no such folder; check the path.")
+        predictor, root = load(options.model), Path(os.path.expanduser(options.folder))
         rows = list(predict_folder(predictor, root, skipped))
         text = as_csv(rows)
         if options.output:
@@ -47,23 +50,29 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
             sys.stdout.write(text)
     except (ValueError, OSError) as error:
-        print(f"imbalkit predict: {error}", file=sys.stderr)
+        print(f"imbalkit predict: {printable(error)}", file=sys.stderr)
         return WRONG_CALL
     for name, reason in skipped.items():
-        print(f"skipped {name}: {reason}", file=sys.stderr)
+        print(f"skipped {name}: {printable(reason)}", file=sys.stderr)
     return SOME_SKIPPED if skipped else ALL_READ
 
 
 def predict_folder(
     predictor: Predictor, root: Path, skipped: dict[str, str]
 ) -> Iterator[tuple[str, str, float]]:
-    """Yield ``(file, class, probability of that class)``; put what cannot be read in `skipped`."""
+    """Yield ``(file, class, probability of that class)``; put what cannot be read in `skipped`.
+
+    Raises ValueError where there is no file at all.
+    """
     size, classes = predictor.settings["size"], predictor.settings["classes"]
-    files = image_files(root)
+    files, unread = image_files(root)
+    skipped |= {printed_path(path, root): reason for path, reason in unread.items()}
+    if not files and not skipped:
+        raise ValueError(f"{root}: there is no file in it; check the path.")
     for start in range(0, len(files), BATCH):
         names, pixels = [], []
         for file in files[start : start + BATCH]:
-            name = printable_name(file.relative_to(root).as_posix())
+            name = printed_path(file, root)
             try:
                 pixels.append(read_image(file, size)[0])
                 names.append(name)
@@ -78,9 +87,9 @@ def predict_folder(
 
 
 def as_csv(rows: list[tuple[str, str, float]]) -> str:
-    """The rows as CSV text, with a header."""
+    """The rows as CSV text, with a header, safe in a spreadsheet."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows((name, label, f"{p:.4f}") for name, label, p in rows)
+    writer.writerows((csv_path(name), csv_cell(label), f"{p:.4f}") for name, label, p in rows)
     return text.getvalue()

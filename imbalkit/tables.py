@@ -1,6 +1,6 @@
 """A small table as text and as HTML, without a library for it."""
 
-import html
+from imbalkit.texts import html_text, printable
 
 
 def text_table(rows: list[dict[str, str]]) -> str:
@@ -39,9 +39,9 @@ def html_table(rows: list[dict[str, str]]) -> str:
     if not rows:
         return ""
     names, *lines = _lines(rows)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    head = "".join(f"<th>{html_text(name)}</th>" for name in names)
     body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines
+        f"<tr>{''.join(f'<td>{html_text(cell)}</td>' for cell in line)}</tr>" for line in lines
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -49,4 +49,7 @@ def html_table(rows: list[dict[str, str]]) -> str:
 def _lines(rows: list[dict[str, str]]) -> list[list[str]]:
     """The names of the columns, and the cells of each row."""
     names = list(rows[0])
-    return [names, *([row.get(name, "") for name in names] for row in rows)]
+    return [
+        [printable(cell) for cell in line]
+        for line in (names, *([row.get(name, "") for name in names] for row in rows))
+    ]

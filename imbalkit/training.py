@@ -16,18 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbalkit import metrics
-from imbalkit.device import (
-    autocast,
-    memory_format,
-    pick_device,
-    random_state,
-    set_random_state,
-    to_device,
-)
-from imbalkit.files import atomic_path
+from imbalkit.checkpoint import Parts, load_checkpoint, save_checkpoint
+from imbalkit.device import autocast, memory_format, pick_device, to_device
 from imbalkit.monitor import CollapseMonitor
 from imbalkit.progress import Progress
 from imbalkit.tables import html_table, text_table
+from imbalkit.texts import printable
 
 MONITORS = ("balanced_accuracy", "macro_f1", "worst_recall", "accuracy", "loss")
 STEPS_BETWEEN_CHECKS = 50  # how often the loss is looked at; each look waits for the device
@@ -87,7 +81,7 @@ class History:
     def _caption(self) -> str:
         kept = f"weights of epoch {self.best_epoch} (*)" if self.validation else "last weights"
         ended = f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s"
-        warning = f". Warning: {self.warning}" if self.warning else ""
+        warning = f". Warning: {printable(self.warning)}" if self.warning else ""
         return f"{ended}; {kept} kept{warning}"
 
 
@@ -163,13 +157,16 @@ def fit(
             ``metrics.recall_of([7, 8, 9])``.
         patience: stop after so many epochs without a better score.
         checkpoint: a file written after every epoch.
-        resume: go on from `checkpoint` where a training was cut off, with the same numbers as if it
-            had never stopped.
+        resume: go on from `checkpoint`, if it is there, where a training was cut off, with the same
+            numbers as if it had never stopped. All arguments have to be made as they were then. The
+            random generators of loaders, samplers, data sets and the loss are put back too; where
+            it cannot be exact, as with persistent workers, a warning says so.
         device: by default the best of the machine, see `device.pick_device`.
         show_progress: show a line with the time left, and the History's table at the end.
 
     Raises:
-        ValueError: the batches do not fit the model, or an argument cannot work.
+        ValueError: the batches do not fit the model, an argument cannot work, or the checkpoint is
+            damaged or of another training; the model is then as it was.
         NonFiniteLossError: the loss became NaN or infinite.
 
     Example:
@@ -190,9 +187,12 @@ def fit(
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: schedule((step + 0.5) / steps)
     )
+    batches = (train_batches, val_batches)
+    parts = Parts(model, loss_fn, optimizer, scheduler, batches, epochs, steps_an_epoch, device)
     history, best_weights, shares = History(), None, []
     if resume and checkpoint and Path(checkpoint).exists():
-        history, best_weights = load_checkpoint(checkpoint, model, optimizer, scheduler, device)
+        fields, best_weights = load_checkpoint(checkpoint, parts)
+        history = History(**fields)
         shares = [history.shares]
     steps_before = len(history.train) * steps_an_epoch
     collapse = CollapseMonitor()
@@ -231,7 +231,7 @@ def fit(
             history.shares = torch.cat(shares)
             history.seconds = done_before + time.perf_counter() - started
             if checkpoint:
-                save_checkpoint(checkpoint, model, optimizer, scheduler, history, best_weights)
+                save_checkpoint(checkpoint, parts, asdict(history), best_weights)
     except KeyboardInterrupt:
         history.stopped = "interrupted"
     finally:  # also when an error goes on to the caller: the best weights are worth keeping
@@ -381,64 +381,20 @@ def evaluate(model: nn.Module, batches: Iterable, device: torch.device | None = 
 
 
 def score_of(record: dict, monitor: str | Callable) -> float:
-    """The monitored figure of a validation record, signed so that higher is better."""
+    """The monitored figure of a validation record, signed so that higher is better.
+
+    NaN is no figure that another could beat, so it counts as the worst.
+    """
     if callable(monitor):
-        return float(monitor(record["confusion"]))
-    return -record["loss"] if monitor == "loss" else record[monitor]
+        score = float(monitor(record["confusion"]))
+    else:
+        score = -record["loss"] if monitor == "loss" else record[monitor]
+    return -math.inf if math.isnan(score) else score
 
 
 def out_of_patience(history: History, patience: int | None) -> bool:
     """Have `patience` epochs gone by since the best one?"""
     return patience is not None and len(history.train) - history.best_epoch >= patience
-
-
-def save_checkpoint(
-    path: str | Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    history: History,
-    best_weights: dict[str, Tensor] | None,
-) -> None:
-    """Write all that a training needs to go on, the random state included. The write is atomic."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "history": asdict(history),
-        "best_weights": best_weights,
-        "random": random_state(),
-    }
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
-
-
-def load_checkpoint(
-    path: str | Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    device: torch.device,
-) -> tuple[History, dict[str, Tensor] | None]:
-    """Restore what `save_checkpoint` wrote; return the History and the best weights so far.
-
-    Raises:
-        ValueError: the file is damaged, or belongs to another model.
-    """
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-    except Exception as error:
-        raise ValueError(
-            f"{path}: cannot be resumed from ({type(error).__name__}); it is damaged or belongs to "
-            "another model: delete it or name another file."
-        ) from error
-    set_random_state(state["random"])
-    history = History(**state["history"])
-    history.shares = history.shares.cpu()
-    return history, state["best_weights"]
 
 
 def check_arguments(

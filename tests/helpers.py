@@ -85,6 +85,26 @@ def expect_not_yet(exercise, answer, message: str) -> None:
     assert message in feedback.message, feedback.message
 
 
+class Interrupted:
+    """The batches of a training that somebody stops with Ctrl-C after so many of them."""
+
+    def __init__(self, batches, after: int):
+        self.batches, self.left = batches, after
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getattr__(self, name):  # such as the sampler, which is told the epoch
+        return getattr(self.__dict__["batches"], name)
+
+    def __iter__(self):
+        for batch in self.batches:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            yield batch
+
+
 def lessons_with_exercises():
     """The notebooks of all lessons but the first, which has neither exercises nor recipes."""
     folder = Path(__file__).parents[1] / "notebooks"

@@ -196,6 +196,32 @@ def test_without_the_course_it_says_so_and_stops(tmp_path):
     assert result.stdout.splitlines()[-1].endswith("torch.")
 
 
+def test_no_other_user_can_read_the_token_of_the_server(check, monkeypatch):
+    """The command of a process stands in the list of processes; its environment does not."""
+    started = {}
+
+    class Server:
+        def __init__(self, command, env=None, **_):
+            started.update(command=command, env=env)
+
+        def kill(self):
+            pass
+
+        def wait(self, timeout=None):
+            pass
+
+    def up(_, token):
+        started["token"] = token
+        return "http://127.0.0.1:1/"
+
+    monkeypatch.setattr(check.subprocess, "Popen", Server)
+    monkeypatch.setattr(check, "wait_for_server", up)
+    monkeypatch.setattr(check, "ask", lambda *_, **__: None)
+    assert state_of(check.jupyterlab(), "shows its page") == "good"
+    assert len(started["token"]) >= 32 and started["token"] in started["env"].values()
+    assert not [part for part in started["command"] if started["token"] in part]
+
+
 @pytest.mark.notebooks
 @pytest.mark.timeout(600)
 def test_the_kernel_and_jupyterlab_start_here_and_their_absence_is_found(check):

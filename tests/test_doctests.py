@@ -19,12 +19,14 @@ MODULES = [
 # What somebody uses who opens no notebook.
 COMPLETE = [
     "imbalkit.augmentation",
+    "imbalkit.checkpoint",
     "imbalkit.data.batches",
     "imbalkit.data.download",
     "imbalkit.data.duplicates",
     "imbalkit.data.folder",
     "imbalkit.data.images",
     "imbalkit.data.longtail",
+    "imbalkit.data.picture",
     "imbalkit.data.sources",
     "imbalkit.data.standard",
     "imbalkit.decisions",
@@ -36,7 +38,10 @@ COMPLETE = [
     "imbalkit.multitask",
     "imbalkit.plots",
     "imbalkit.priors",
+    "imbalkit.randomness",
     "imbalkit.sampling",
+    "imbalkit.schema",
+    "imbalkit.sealed",
     "imbalkit.selfsupervised",
     "imbalkit.stages",
 ]

@@ -3,12 +3,17 @@
 import errno
 import hashlib
 import io
+import itertools
+import os
 import pickle
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,8 +22,10 @@ from pathlib import Path
 import pytest
 from helpers import accept_checksums, md5_of, write_archive, write_cifar
 
+from imbalkit.data import command
 from imbalkit.data import download as module
 from imbalkit.data.download import DownloadError, download, fetch_cifar
+from imbalkit.data.workplace import workplace
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 HALF = len(CONTENT) // 2
@@ -38,6 +45,7 @@ class Server:
     say_length: bool = True
     break_after: list = field(default_factory=list)  # bytes sent per request; None: all
     status: list = field(default_factory=list)  # an error code per request; None: serve
+    reason: str | None = None  # what goes with an error code
     part_from: int | None = None  # answer a Range request with another part
     asked: list = field(default_factory=list)  # the Range header of each request
     url: str = ""
@@ -45,7 +53,7 @@ class Server:
     def answer(self, handler):
         self.asked.append(handler.headers["Range"])
         if status := self.status.pop(0) if self.status else None:
-            handler.send_error(status)
+            handler.send_error(status, self.reason)
             return
         start = 0
         if self.ranges and handler.headers["Range"]:
@@ -197,6 +205,63 @@ def test_wrong_checksum(server, tmp_path):
     assert len(server.asked) == 1
 
 
+@dataclass
+class Hostile(Server):
+    """Sends `parts` with `pause` seconds between them, and no end unless they have one."""
+
+    parts: object = ()
+    pause: float = 0
+    length: int | None = None
+
+    def answer(self, handler):
+        self.asked.append(handler.headers["Range"])
+        handler.send_response(200)
+        if self.length is not None:
+            handler.send_header("Content-Length", str(self.length))
+        handler.end_headers()
+        for part in self.parts:
+            handler.wfile.write(part)
+            time.sleep(self.pause)
+
+
+@pytest.fixture
+def hostile(server, monkeypatch):
+    other = Hostile(url=server.url)
+    monkeypatch.setattr(server, "answer", other.answer, raising=False)
+    return other
+
+
+def test_a_server_that_sends_a_byte_now_and_then_counts_as_broken(hostile, tmp_path):
+    hostile.parts, hostile.pause, hostile.length = itertools.repeat(b"x"), 0.02, 10**6
+    fails(tmp_path, hostile.url, "bytes arrived in", "2 attempts", attempts=2, timeout=0.1)
+    assert len(hostile.asked) == 2
+
+
+def test_a_server_that_gives_one_byte_a_connection_is_left_after_some(hostile, tmp_path):
+    hostile.parts, hostile.length = [b"x"], 10**6
+    fails(tmp_path, hostile.url, "without getting further", attempts=3)
+    assert len(hostile.asked) == 3
+
+
+def test_a_server_without_an_end_does_not_fill_the_disk(hostile, tmp_path):
+    hostile.parts = itertools.repeat(bytes(1000))
+    fails(tmp_path, hostile.url, "sends more than the 0.1 MB", "check the address", most=100_000)
+
+
+def test_a_file_that_is_too_large_is_not_begun(hostile, tmp_path):
+    hostile.parts, hostile.length = itertools.repeat(bytes(1000)), 10**12
+    fails(tmp_path, hostile.url, "a file of 1000000 MB", "check the address", most=100_000)
+
+
+def test_what_a_server_says_reaches_no_terminal(server, tmp_path):
+    for status in (404, 503):  # the first is final, the second is tried again
+        server.status, server.reason, said = [status] * 2, "\x1b[2Jgone", []
+        with pytest.raises(DownloadError) as caught:
+            download(server.url, tmp_path / "x", md5(CONTENT), attempts=2, show=said.append)
+        for text in (str(caught.value), *said):
+            assert "\x1b" not in text and "\\x1b[2Jgone" in text
+
+
 def test_not_found(server, tmp_path):
     server.status = [404]
     fails(tmp_path, server.url, server.url, "404", "check the address")
@@ -252,7 +317,7 @@ def test_an_interrupt_leaves_nothing(server, tmp_path):
 def test_the_line_that_updates_only_in_a_terminal(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     download(server.url, tmp_path / "data.bin", md5(CONTENT))
-    assert "\r0.3 MB of 1.0 MB" in capsys.readouterr().out
+    assert "MB of 1.0 MB  " in capsys.readouterr().out
     download(server.url, tmp_path / "again.bin", md5(CONTENT), show=lambda text: None)
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
@@ -393,6 +458,106 @@ def test_a_file_in_the_place_of_the_data(mirror, tmp_path):
         fetch(mirror, tmp_path / "root")
     assert_sentence(caught.value, "cannot be written")
     assert names(tmp_path / "root") == [mirror.official.name]
+
+
+def left_behind(mirror, root, content):
+    """A folder as a process leaves it that was killed after it received `content`."""
+    folder = root / ".cifar10-killed"
+    folder.mkdir(parents=True)
+    (folder / "lock").touch()
+    (folder / module.CIFAR["cifar10"].filename).write_bytes(content)
+
+
+def test_a_killed_download_is_gone_on_from_and_others_are_removed(mirror, tmp_path):
+    whole = mirror.content
+    left_behind(mirror, tmp_path / "data", whole[: len(whole) // 2])
+    (tmp_path / "data" / ".cifar10-older").mkdir()
+    (tmp_path / "data" / ".cifar10-older" / "lock").touch()
+    fetch(mirror, tmp_path / "data")
+    assert mirror.asked == [f"bytes={len(whole) // 2}-"]
+    assert names(tmp_path / "data") == ["cifar-10-batches-py"]
+
+
+@pytest.mark.parametrize("left", ["other", "whole", "too long"])
+def test_whatever_a_killed_download_left_the_data_is_right(mirror, tmp_path, left):
+    content = {"other": b"x" * 1000, "whole": mirror.content, "too long": mirror.content + b"x"}
+    left_behind(mirror, tmp_path / "data", content[left])
+    fetch(mirror, tmp_path / "data")
+    assert len(mirror.asked) == {"other": 2, "whole": 0, "too long": 2}[left]
+    assert names(tmp_path / "data") == ["cifar-10-batches-py"]
+
+
+def test_eight_kills_leave_one_folder_and_the_next_download_none(mirror, tmp_path):
+    root = tmp_path / "data"
+    code = (
+        "import sys, os\nfrom pathlib import Path\nfrom imbalkit.data.workplace import workplace\n"
+        "root = Path(sys.argv[1])\n"
+        "for _ in range(8):\n"
+        "    if os.fork() == 0:\n"
+        "        with workplace(root, '.cifar10-') as folder:\n"
+        "            (folder / 'part').open('ab').write(b'x')\n"
+        "            os.kill(os.getpid(), 9)\n"
+        "    os.wait()\n"
+    )
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    root.mkdir()
+    subprocess.run([sys.executable, "-c", code, root], check=True, cwd=ROOT)
+    (folder,) = root.iterdir()
+    assert len((folder / "part").read_bytes()) == 8, "each went on from what the last one left"
+    fetch(mirror, root)
+    assert names(root) == ["cifar-10-batches-py"]
+
+
+def test_a_folder_in_use_is_left_alone(mirror, tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    with workplace(root, ".cifar10-") as busy:
+        (busy / "work").write_text("of another")
+        fetch(mirror, root)
+        assert (busy / "work").read_text() == "of another"
+    assert names(root) == ["cifar-10-batches-py"]
+
+
+def test_without_locks_no_folder_is_taken_over(mirror, tmp_path, monkeypatch):
+    left_behind(mirror, tmp_path / "data", b"x")
+
+    def no_locks(_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("imbalkit.data.workplace._is_ours", no_locks)
+    fetch(mirror, tmp_path / "data")
+    assert names(tmp_path / "data") == [".cifar10-killed", "cifar-10-batches-py"]
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_an_altered_archive_is_a_sentence_however_it_is_packed(mirror, tmp_path, kind):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=f"w:{kind}") as tar:
+        tar.addfile(tarfile.TarInfo("cifar-10-batches-py"), io.BytesIO())
+    for place in range(0, len(packed.getvalue()), 7):
+        content = bytearray(packed.getvalue())
+        content[place] ^= 255
+        archive = tmp_path / "archive"
+        archive.write_bytes(content)
+        with pytest.raises(DownloadError, match="archive"):
+            module._extract(archive, tmp_path / "fresh", {"test_batch": "0" * 32}, "url")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("sent", ["SIGTERM", "SIGHUP"])
+def test_a_shutdown_leaves_nothing(tmp_path, monkeypatch, capsys, sent):
+    def fetch_until_ended(name, root, url):
+        with workplace(tmp_path, ".cifar10-") as folder:
+            (folder / "part").write_bytes(b"x")
+            os.kill(os.getpid(), getattr(signal, sent))
+            pytest.fail("it went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(command, "fetch_cifar", fetch_until_ended)
+    assert command.main(["cifar10", "--root", str(tmp_path)]) == command.FAILED
+    assert "interrupted" in capsys.readouterr().err and names(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_many_at_once_all_end_well(mirror, tmp_path):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import count_parameters, needs_muon
+from helpers import Interrupted, count_parameters, needs_muon
 
 from imbalkit.data import Batches, ImageSet, RandomCrop, channel_statistics
 from imbalkit.fast import (
@@ -156,18 +156,20 @@ class Flat(torch.nn.Module):
 def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(blobs, tmp_path):
     mean, std = channel_statistics(blobs.images)
 
-    def train(epochs, model, checkpoint=None):
+    def train(model, checkpoint=None, after=None):
         torch.manual_seed(1)
         batches = Batches(blobs, 16, mean=mean, std=std)
-        fit(model, batches, epochs, optimizer=two_optimizers(model), schedule=lambda share: 1.0,
+        batches = batches if after is None else Interrupted(batches, after)
+        fit(model, batches, 4, optimizer=two_optimizers(model), schedule=lambda share: 1.0,
             checkpoint=checkpoint, resume=checkpoint is not None, show_progress=False)  # fmt: skip
         return model.state_dict()
 
     torch.manual_seed(0)
     start = Flat()
-    whole = train(4, copy.deepcopy(start))
-    train(2, copy.deepcopy(start), tmp_path / "half.pt")
-    resumed = train(4, copy.deepcopy(start), tmp_path / "half.pt")
+    whole = train(copy.deepcopy(start))
+    batches = -(-len(blobs) // 16)
+    train(copy.deepcopy(start), tmp_path / "half.pt", after=2 * batches)
+    resumed = train(copy.deepcopy(start), tmp_path / "half.pt")
     torch.testing.assert_close(resumed, whole)
 
 

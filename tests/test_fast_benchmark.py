@@ -1,6 +1,5 @@
 """The benchmark of the fast recipe: every trick changes something, and what is finished stays."""
 
-import json
 from itertools import pairwise
 
 import pytest
@@ -105,7 +104,11 @@ def test_a_finished_training_is_kept_and_not_run_again(tmp_path, small_sets, mon
     (tmp_path / "tiny, seed 1.json").unlink()
     with pytest.raises(TypeError):
         fast.finish(tmp_path, only="tiny")
-    assert json.loads((tmp_path / "tiny, seed 0.json").read_text()) == run
+    path = tmp_path / "tiny, seed 0.json"
+    assert fast.finished(path, fast.MEASURED) == run
+    path.write_text(path.read_text().replace("0.", "1."))
+    with pytest.raises(ValueError, match=r"seed 0\.json: is no result: .*; delete it"):
+        fast.finished(path, fast.MEASURED)
 
 
 def test_the_clock_leaves_the_random_numbers_as_they_were(small_sets):

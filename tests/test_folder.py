@@ -1,6 +1,10 @@
 """Folders of images as people have them: everything is read or named, and nothing is guessed."""
 
+import errno
+import inspect
 import os
+import pathlib
+import sys
 import unicodedata
 
 import numpy as np
@@ -15,7 +19,8 @@ from imbalkit.data import (
     label_conflicts,
     read_image,
 )
-from imbalkit.data.folder import UnreadableImage, image_files
+from imbalkit.data.folder import image_files
+from imbalkit.data.picture import UnreadableImage
 
 
 def save(path, size=(32, 32), colour=(10, 20, 200), mode="RGB", **options):
@@ -117,13 +122,6 @@ def test_why_a_file_cannot_be_read(tmp_path, content, reason):
         read_image(tmp_path / "x.jpg", 8)
 
 
-def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-    for side in (10, 20):  # Pillow warns above the limit and refuses above twice of it
-        with pytest.raises(UnreadableImage, match="more than 50 pixels"):
-            read_image(save(tmp_path / "x.png", (side, side)), 8)
-
-
 # --- a folder
 
 
@@ -215,8 +213,65 @@ def test_keep_leaves_files_and_images_aligned_and_empty_classes_out(pets):
 def test_hidden_files_and_folders_are_passed_over(pets):
     save(pets / ".cache" / "x.png")
     save(pets / "dog" / ".thumbs" / "x.png")
-    assert [file.name for file in image_files(pets)] == ["1.png", "a.jpg", "b.png", "c.gif"]
+    assert [file.name for file in image_files(pets)[0]] == ["1.png", "a.jpg", "b.png", "c.gif"]
     assert import_folder(pets).left_out == ()
+
+
+def test_a_link_to_a_folder_counts_like_the_folder(pets, tmp_path):
+    save(tmp_path / "elsewhere" / "1.png")
+    save(pets / ".store" / "emu" / "1.png")
+    (pets / "linked").symlink_to(tmp_path / "elsewhere")
+    (pets / "emu").symlink_to(pets / ".store" / "emu")
+    got = import_folder(pets)
+    assert got.images.classes == ("cat", "dog", "emu", "linked") and not got.skipped
+
+
+def test_no_link_leads_round_and_no_image_is_read_twice(pets, tmp_path):
+    (pets / "dog" / "round").symlink_to(pets)
+    (pets / "zoo").symlink_to(pets / "dog")
+    (tmp_path / "elsewhere").mkdir()
+    save(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "elsewhere" / "back").symlink_to(pets)
+    for name in ("a", "b"):
+        (pets / "cat" / name).symlink_to(tmp_path / "elsewhere")
+    files, skipped = image_files(pets)
+    assert len(files) == 5 and len({os.path.realpath(file) for file in files}) == 5
+    names = {path.name for path in skipped}
+    assert {"round", "zoo", "back"} < names and len(names & {"a", "b"}) == 1
+    assert "zoo" in import_folder(pets).left_out
+
+
+def forbid(monkeypatch, name):
+    """Folders of this name may not be looked into; file rights would not bind every user."""
+    real = pathlib.Path.iterdir
+
+    def iterdir(path):
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", iterdir)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(pets, monkeypatch):
+    save(pets / "dog" / "locked" / "1.png")
+    forbid(monkeypatch, "locked")
+    reason = "the folder cannot be looked into: Permission denied"
+    assert import_folder(pets).skipped == {"dog/locked": reason}
+    forbid(monkeypatch, pets.name)
+    with pytest.raises(ValueError, match=r"pets: the folder cannot be looked into: Permission"):
+        import_folder(pets)
+
+
+def test_a_deep_folder_needs_no_deep_stack(pets):
+    save(pets.joinpath("dog", *"d" * 200) / "1.png")
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 60)
+    try:
+        files, _ = image_files(pets)
+    finally:
+        sys.setrecursionlimit(before)
+    assert len(files) == 5
 
 
 # --- the example

@@ -1,10 +1,13 @@
 """One file that holds all of a model; and a command that names the images of a folder."""
 
 import csv
+import errno
 import io
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +15,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from imbalkit import inference, models, predict
+from imbalkit import inference, models, predict, sealed
 from imbalkit.data import Batches, read_image
 from imbalkit.inference import Predictor, export, load, save
 from imbalkit.training import fit, sgd
 
 CLASSES, CPU = ("dog", "gato montés", "猫"), torch.device("cpu")
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
+NAN = math.nan
 NETWORK = {"network": "small_net", "num_classes": 3, "width": 8}
 
 
@@ -84,12 +88,19 @@ def test_other_images_are_refused(bad):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"classes": ["a", "a"]}, "different names"), ({"classes": ["a"]}, "2 or more"),
-     ({"std": (1, 0, 1)}, "std above 0"), ({"mean": (1, 1)}, "three numbers"),
-     ({"size": 0}, "above 0"), ({"temperature": 0.0}, "above 0"),
+    [({"classes": ["a", "a", "b"]}, "different names"), ({"classes": ["a"]}, "must have 2 or more"),
+     ({"classes": ["a", 2, "b"]}, r"classes\[1\] is 2, and must be text"),
+     ({"classes": ["a", "b"]}, r"2 classes, and the output of .* is \(1, 3\)"),
+     ({"std": (1, 0, 1)}, r"std\[1\] is 0.0, and must be a number from 1e-06"),
+     ({"std": (1, NAN, 1)}, r"std\[1\] is nan"), ({"mean": (NAN, 1, 1)}, r"mean\[0\] is nan"),
+     ({"mean": (1, 1)}, "mean has 2 entries, and must have 3"),
+     ({"size": 0}, "size is 0, and must be"), ({"size": 10**9}, "size is 10+, and must be"),
+     ({"temperature": 0.0}, "temperature is 0.0, and must be"),
+     ({"temperature": NAN}, "temperature is nan"), ({"temperature": math.inf}, "is inf"),
      ({"costly": "dog"}, "belong together"), ({"threshold": 0.5}, "belong together"),
-     ({"costly": "cow", "threshold": 0.5}, "give a class"),
-     ({"costly": "dog", "threshold": 1.5}, "a probability")],
+     ({"costly": "cow", "threshold": 0.5}, "give one of the classes"),
+     ({"costly": "dog", "threshold": 1.5}, "threshold is 1.5, and must be a number from 0 to 1"),
+     ({"costly": "dog", "threshold": NAN}, "threshold is nan")],
 )  # fmt: skip
 def test_settings_that_do_not_fit(change, message):
     settings = {"classes": CLASSES, "mean": MEAN, "std": STD, "size": 32} | change
@@ -136,6 +147,13 @@ def test_a_network_that_is_not_this_one_is_not_written(tmp_path, network):
     assert not list(tmp_path.iterdir())
 
 
+def deep(levels):
+    content = 1
+    for _ in range(levels):
+        content = {"classes": [content]}
+    return content["classes"]
+
+
 class Bomb:
     def __reduce__(self):
         return os.mkdir, ("exploded",)
@@ -148,14 +166,15 @@ def checkpoint_of_a_training(path, tiny_set):
 
 
 WRONG_FILES = {
-    "bare weights": (lambda p, _: torch.save(nn.Linear(2, 2).state_dict(), p), "no predictor"),
-    "a list": (lambda p, _: torch.save([1], p), "no predictor"),
-    "a checkpoint": (checkpoint_of_a_training, "perhaps a checkpoint"),
-    "a text": (lambda p, _: p.write_text("x"), "cannot be read as saved weights"),
-    "empty": (lambda p, _: p.write_bytes(b""), "cannot be read as saved weights"),
+    "bare weights": (lambda p, _: torch.save(nn.Linear(2, 2).state_dict(), p), "has no digest"),
+    "a list": (lambda p, _: sealed.write(p, [1]), "holds no imbalkit predictor 1, but others"),
+    "a checkpoint": (checkpoint_of_a_training, "holds no imbalkit predictor 1, but imbalkit check"),
+    "a text": (lambda p, _: p.write_text("x"), "has no digest"),
+    "empty": (lambda p, _: p.write_bytes(b""), "has no digest"),
     "a folder": (lambda p, _: p.mkdir(), "no such file"),
     "nothing": (lambda p, _: None, "no such file"),
-    "code": (lambda p, _: torch.save({"format": Bomb()}, p), "cannot be read as saved weights"),
+    "code": (lambda p, _: sealed.write(p, {"format": Bomb()}), "cannot be read as tensors"),
+    "code without a digest": (lambda p, _: torch.save({"format": Bomb()}, p), "has no digest"),
 }
 
 
@@ -169,20 +188,128 @@ def test_a_wrong_file_is_answered_in_a_sentence(tmp_path, tiny_set, monkeypatch,
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_cut_off_or_altered_file_is_answered_in_a_sentence(saved):
+def test_a_cut_off_file_is_answered_in_a_sentence(saved):
     whole = saved.read_bytes()
-    saved.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="damaged or another kind"):
-        load(saved)
-    saved.write_bytes(whole)
-    content = torch.load(saved, weights_only=True)
-    for change in (
-        {"network": "__import__"}, {"arguments": {"num_classes": 9}}, {"weights": {}},
-        {"settings": {"classes": ["a", "b"]}}, {"settings": content["settings"] | {"new": 1}},
-    ):  # fmt: skip
-        torch.save(content | change, saved)
-        with pytest.raises(ValueError, match=r"model\.pt: the predictor cannot be restored"):
+    for length in (len(whole) // 2, len(whole) - 1, 1):
+        saved.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"model\.pt: .* it is damaged"):
             load(saved)
+
+
+def test_one_changed_bit_anywhere_is_noticed(saved):
+    whole = saved.read_bytes()
+    random = np.random.default_rng(0)
+    places = [*random.integers(0, len(whole), 40), *range(-90, 0, 2), 0, 1]
+    for place in map(int, places):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << int(random.integers(8))
+        saved.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"model\.pt: .* it is damaged"):
+            load(saved)
+
+
+CHANGES = {
+    "another network": ({"network": "__import__"}, "network is '__import__', and must be"),
+    "other arguments": ({"arguments": {"num_classes": 9}}, "does not have the weights"),
+    "a width without end": ({"arguments": {"width": 10**12}}, "width is 10+, and must"),
+    "a depth without end": (
+        {"network": "resnet", "arguments": {"depth": 6 * 10**12 + 2}}, "depth is 60+2, and must"),
+    "no weights": ({"weights": {}}, "weights lacks"),
+    "weights of another type": ({"weights": 3}, "weights is 3, and must be"),
+    "few settings": ({"settings": {"classes": ["a", "b"]}}, "settings lacks 'mean'"),
+    "one more field": ({"new": 1}, "has 'new'"),
+    "deeper than any": ({"settings": deep(100)}, "settings is .*, and must be"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_file_with_a_right_digest_and_a_wrong_content_is_answered_in_a_sentence(saved, kind):
+    change, message = CHANGES[kind]
+    sealed.write(saved, torch.load(saved, weights_only=True) | change)
+    with pytest.raises(ValueError, match=rf"model\.pt: the predictor cannot .*{message}"):
+        load(saved)
+
+
+SETTINGS = {
+    "size": [None, "32", 0, 3.5, True, 10**9], "mean": [[NAN] * 3, [0.5] * 2, "abc", 3],
+    "std": [[0.0] * 3, [-1.0] * 3, [math.inf] * 3], "temperature": [NAN, 0, -1.0, "1", math.inf],
+    "classes": [["a"] * 3, ["a", 1, "b"], "abc"],
+    "threshold": [NAN, 2, "x", None], "costly": ["cow", 3, None],
+}  # fmt: skip
+
+
+def test_settings_of_a_file_that_cannot_be_right_leave_a_given_model_as_it_was(saved):
+    content = torch.load(saved, weights_only=True)
+    mine = models.small_net(3, 8)
+    before = {name: value.clone() for name, value in mine.state_dict().items()}
+    for field, values in SETTINGS.items():
+        for value in values:
+            changed = content | {"settings": content["settings"] | {field: value}}
+            sealed.write(saved, changed)
+            with pytest.raises(ValueError, match=r"model\.pt: the predictor cannot") as error:
+                load(saved, mine)
+            assert "\n" not in str(error.value)
+    assert all(value.equal(before[name]) for name, value in mine.state_dict().items())
+
+
+def test_loading_draws_no_more_random_numbers_than_the_network_does(saved):
+    state = torch.get_rng_state()
+    models.small_net(3, 8)
+    after = torch.get_rng_state()
+    torch.set_rng_state(state)
+    load(saved)
+    assert torch.get_rng_state().equal(after)
+
+
+# --- no answer is NaN
+
+
+def spoiled(name, value):
+    model = models.small_net(3, 8)
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[0] = value
+    return model
+
+
+@pytest.mark.parametrize("value", [NAN, math.inf])
+def test_a_model_whose_answers_are_no_numbers_is_refused(saved, value):
+    with pytest.raises(ValueError, match=r"holds NaN; train|not finite; train"):
+        Predictor(spoiled("classifier.bias", value), CLASSES, MEAN, STD, 32)
+    one = predictor()
+    with torch.no_grad():
+        one.model.classifier.bias[0] = value  # after it was looked at
+    old = saved.read_bytes()
+    with pytest.raises(ValueError, match="train it anew"):
+        save(one, saved, **NETWORK)
+    assert saved.read_bytes() == old
+
+
+@pytest.mark.parametrize("value", [NAN, math.inf])
+def test_a_file_whose_weights_are_no_numbers_is_refused(saved, value):
+    content = torch.load(saved, weights_only=True)
+    content["weights"]["classifier.weight"][0, 0] = value
+    sealed.write(saved, content)
+    with pytest.raises(ValueError, match=r"weights\.classifier\.weight holds NaN|not finite"):
+        load(saved)
+
+
+def test_probabilities_that_are_no_numbers_are_an_error_and_no_exit_status_0(
+    tmp_path, folder, images, capsys
+):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))
+    nn.init.constant_(model[1].weight, 1e38)  # of black images it makes 0, of others infinity
+    nn.init.constant_(model[1].bias, 0)
+    one = Predictor(model, CLASSES, (0, 0, 0), STD, 32)
+    with pytest.raises(ValueError, match=r"of 6 of 6 images are NaN, first of image 0; "):
+        one.probabilities(images, CPU)
+    network = models.plain_cnn(3, 4)
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 1e13 if parameter.ndim > 1 else 0)
+    save(Predictor(network, CLASSES, (0, 0, 0), STD, 32), tmp_path / "large.pt",
+         "plain_cnn", num_classes=3, width=4)  # fmt: skip
+    assert predict.main([str(tmp_path / "large.pt"), str(folder)]) == predict.WRONG_CALL
+    captured = capsys.readouterr()
+    assert "are NaN" in captured.err and not captured.out
 
 
 def test_an_interrupted_write_keeps_the_old_file(saved, monkeypatch):
@@ -252,10 +379,41 @@ def test_what_cannot_be_read_is_named_and_changes_the_exit_status(saved, folder,
     assert not captured.out and len(rows_of(table.read_text(encoding="utf-8"))) == 6
 
 
-def test_a_folder_without_images_gives_a_table_without_rows(saved, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    assert predict.main([str(saved), str(tmp_path / "empty")]) == predict.ALL_READ
-    assert capsys.readouterr().out == "file,class,probability\n"
+def test_a_folder_without_a_file_is_a_wrong_call(saved, tmp_path, capsys):
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    assert predict.main([str(saved), str(tmp_path / "empty")]) == predict.WRONG_CALL
+    captured = capsys.readouterr()
+    assert "empty: there is no file in it; check the path" in captured.err and not captured.out
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(saved, folder, monkeypatch, capsys):
+    real = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "été":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert predict.main([str(saved), str(folder)]) == predict.SOME_SKIPPED
+    captured = capsys.readouterr()
+    assert captured.err == "skipped été: the folder cannot be looked into: Permission denied\n"
+    assert len(rows_of(captured.out)) == 3
+
+
+def test_one_bad_image_loses_no_row(saved, folder, monkeypatch, capsys):
+    def resize(image, *arguments):
+        if image.size == (9, 9):
+            raise MemoryError
+        return real(image, *arguments)
+
+    real = Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    Image.new("RGB", (9, 9)).save(folder / "bad.png")
+    assert predict.main([str(saved), str(folder)]) == predict.SOME_SKIPPED
+    captured = capsys.readouterr()
+    assert "skipped bad.png: too large for the memory" in captured.err
+    assert len(rows_of(captured.out)) == 6
 
 
 def test_a_wrong_call_is_answered_in_a_sentence(saved, folder, tmp_path, capsys):

@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -21,6 +25,7 @@ from benchmarks.leaderboard.methods import COMBINATIONS, METHODS, Rounds
 from imbalkit import sampling
 from imbalkit.course.lab import set_up
 
+ROOT = Path(__file__).parents[1]
 TINY = Budget(epochs=2, width=4)
 CELLS = [
     Cell(method, setting, 100, seed, TINY)
@@ -48,8 +53,15 @@ def without_clocks(records):
 def fake_train(cell):
     if cell.setting == "fails":
         raise RuntimeError("the power failed")
-    row = {"validation": 0.5, "test": {"balanced_accuracy": 0.1 * cell.seed}}
-    return cell, {"rows": {cell.method: row}}, {cell.method: np.zeros((2, 3), np.float16)}
+    made = record(cell.method, cell.seed, 0.5, accuracy=0.1 * cell.seed) | {
+        "setting": cell.setting, "epochs": cell.budget.epochs, "width": cell.budget.width,
+    }  # fmt: skip
+    del made["commit"], made["date"], made["versions"]  # these are added
+    return cell, made, {cell.method: np.full((2, 3), cell.seed, np.float16)}
+
+
+def only_row(record):
+    return next(iter(record["rows"].values()))
 
 
 def test_what_is_finished_survives_a_crash_and_is_not_trained_again(tmp_path, monkeypatch):
@@ -71,7 +83,7 @@ def test_what_is_finished_survives_a_crash_and_is_not_trained_again(tmp_path, mo
     more = [*cells[:2], Cell("d", None, 100, 4)]
     records = leaderboard.finish(more, tmp_path, jobs=1)
     assert trained == more  # the first two were there
-    assert [r["rows"][c.method]["test"]["balanced_accuracy"] for c, r in records.items()] == [
+    assert [only_row(r)["test"]["balanced_accuracy"] for r in records.values()] == [
         pytest.approx(0.1 * cell.seed) for cell in more
     ]
 
@@ -82,6 +94,134 @@ def test_a_cell_whose_record_was_not_written_is_trained_again(tmp_path, monkeypa
     leaderboard.finish([cell], tmp_path, jobs=1)
     (tmp_path / f"{cell.name}.json").unlink()
     assert leaderboard.finish([cell], tmp_path, jobs=1)[cell]["rows"]
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A folder with two finished cells, and the paths of their records."""
+    monkeypatch.setattr(leaderboard, "train", fake_train)
+    cells = [Cell("a", None, 100, seed, TINY) for seed in (0, 1)]
+    leaderboard.finish(cells, tmp_path, jobs=1)
+    return cells, [tmp_path / f"{cell.name}.json" for cell in cells]
+
+
+def refused(cell, path, reason, capsys):
+    capsys.readouterr()
+    assert leaderboard.load(cell, path.parent) is None
+    said = capsys.readouterr().out
+    assert re.search(rf"seed0\.json cannot be used .*{reason}.*; the cell is trained again", said)
+
+
+def test_one_changed_bit_in_a_record_or_its_logits_is_noticed(finished, capsys):
+    (cell, _), (path, _) = finished
+    random = np.random.default_rng(0)
+    for file, step in ((path, 29), (path.with_suffix(".npz"), 11)):
+        whole = file.read_bytes()
+        for place in range(0, len(whole), step):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << int(random.integers(8))
+            file.write_bytes(changed)
+            refused(cell, path, "", capsys)
+        file.write_bytes(whole)
+    assert leaderboard.load(cell, path.parent)["seed"] == 0
+
+
+def test_the_record_of_another_cell_is_not_taken_for_this_one(finished, capsys):
+    (cell, _), (path, other) = finished
+    path.write_bytes(other.read_bytes())
+    refused(cell, path, "seed is 1, and must be 0", capsys)
+
+
+def test_logits_of_another_training_are_not_taken_for_these(finished, capsys):
+    (cell, _), (path, other) = finished
+    path.with_suffix(".npz").write_bytes(other.with_suffix(".npz").read_bytes())
+    refused(cell, path, "its logits are", capsys)
+    path.with_suffix(".npz").unlink()
+    refused(cell, path, "No such file", capsys)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": {"a": {"validation": 0.5}}}, {"rows": None}, {"counts": ["5", 3]},
+        {"manifest": 3}, {"date": None}, {"versions": {"torch": 2}}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_right_digest_makes_no_record(finished, change, capsys):
+    (cell, _), (path, _) = finished
+    content = leaderboard.load(cell, path.parent)
+    leaderboard.write_json(path, content | change)
+    refused(cell, path, next(iter(change)), capsys)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "list", "other cell", "no rows", "no logits"])
+def test_a_record_that_is_damaged_or_of_another_cell_is_trained_again(
+    tmp_path, monkeypatch, capsys, damage
+):
+    monkeypatch.setattr(leaderboard, "train", fake_train)
+    cell, other = Cell("a", None, 100, 1), Cell("a", None, 100, 2)
+    whole = leaderboard.finish([cell, other], tmp_path, jobs=1)[cell]
+    file, logits = (tmp_path / f"{cell.name}.{kind}" for kind in ("json", "npz"))
+    if damage == "no logits":
+        logits.write_bytes(logits.read_bytes()[:50])
+    else:
+        file.write_text({
+            "cut": file.read_text()[:90], "empty": "", "list": "[]", "no rows": "{}",
+            "other cell": (tmp_path / f"{other.name}.json").read_text(),
+        }[damage])  # fmt: skip
+    capsys.readouterr()
+    assert leaderboard.finish([cell], tmp_path, jobs=1)[cell] == whole
+    said = capsys.readouterr().out
+    assert "cannot be used" in said and "trained again" in said
+    assert leaderboard.load(cell, tmp_path) == whole
+
+
+def whole_record(cell):
+    """What training a cell gives, without the training."""
+    _, made, logits = fake_train(cell)
+    return cell, made | cell.identity, logits
+
+
+@pytest.mark.parametrize("budget", [["--quick"], []])
+@pytest.mark.parametrize("methods", [["focal"], ["focal", "mixup", "drw"], ["cross-entropy"]])
+def test_any_choice_of_methods_comes_to_an_end(tmp_path, monkeypatch, budget, methods):
+    methods = [method for method in methods if method in METHODS]
+    trained = []
+
+    def train(cell):
+        trained.append(cell)
+        return whole_record(cell)
+
+    monkeypatch.setattr(leaderboard, "train", train)
+    monkeypatch.setattr(leaderboard, "ensemble", lambda name, seed, cells, folder: whole_record(
+        cells[0])[1] | leaderboard.origin() | {"seed": seed})  # fmt: skip
+    files = ["--jobs", "1", "--folder", str(tmp_path / "cells"), "--output", str(tmp_path / "o")]
+    leaderboard.main([*budget, "--methods", *methods, *files])
+    assert json.loads((tmp_path / "o").read_text())["settings"].keys() == set(methods)
+    if budget:
+        assert {(cell.seed, cell.ratio) for cell in trained} == {(0, 100)}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_process_that_trains_ends_soon_after_the_one_that_waits_for_it(tmp_path):
+    code = (
+        "import multiprocessing, os, sys, time\n"
+        "from benchmarks.parent import end_with_parent\n"
+        "def work():\n"
+        "    end_with_parent()\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)\n"
+        "multiprocessing.get_context('fork').Process(target=work).start()\n"
+    )
+    runner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    worker = int(runner.stdout.readline())
+    runner.kill()
+    runner.wait()
+    runner.stdout.close()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text()
 
 
 def test_cells_that_differ_have_different_files():

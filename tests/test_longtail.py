@@ -24,6 +24,7 @@ from imbalkit.data.longtail import (
     stratified_split,
 )
 from imbalkit.data.sources import data_folders, find_cifar, load_cifar
+from imbalkit.sealed import write_json
 
 CIFAR10_COUNTS = {
     10: [5000, 3871, 2997, 2320, 1796, 1391, 1077, 834, 645, 500],
@@ -300,58 +301,81 @@ def test_one_changed_pixel_does_not_fit(drawn):
         manifest.apply(full)
 
 
-@pytest.mark.parametrize("field", ["source", "profile", "ratio", "seed", "indices", "checksum"])
-def test_an_altered_manifest_does_not_fit(drawn, field, tmp_path):
-    full, _, manifest = drawn
-    path = manifest.save(tmp_path / "subset.json")
-    content = json.loads(path.read_text())
-    other = {"source": "other", "profile": "step", "ratio": 10, "seed": 1, "checksum": "0" * 64}
-    other["indices"] = content["indices"][::-1]
-    path.write_text(json.dumps(content | {field: other[field]}))
-    with pytest.raises(ValueError) as error:
-        Manifest.load(path).apply(full)
-    one_sentence(error, "does not fit")
+OTHER = {
+    "source": "other", "profile": "step", "ratio": 10, "seed": 1, "indices": [3, 2],
+    "checksum": "0" * 64, "digest": "0" * 64,
+}  # fmt: skip
 
 
-def test_a_whole_number_for_the_ratio_is_no_alteration(drawn, tmp_path):
+@pytest.mark.parametrize("field", OTHER)
+def test_an_altered_manifest_is_not_read(drawn, field, tmp_path):
     path = drawn[2].save(tmp_path / "subset.json")
-    path.write_text(path.read_text().replace('"ratio": 8.0', '"ratio": 8'))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: OTHER[field]}))
+    with pytest.raises(ValueError) as error:
+        Manifest.load(path)
+    one_sentence(error, "subset.json", "damaged or was altered")
+
+
+def test_an_altered_manifest_does_not_fit(drawn):
+    full, _, manifest = drawn
+    for field in ("source", "profile", "ratio", "seed", "indices", "checksum"):
+        other = tuple(OTHER[field]) if field == "indices" else OTHER[field]
+        with pytest.raises(ValueError) as error:
+            replace(manifest, **{field: other}).apply(full)
+        one_sentence(error, "does not fit")
+
+
+def test_other_programs_may_rewrite_a_manifest(drawn, tmp_path):
+    path = drawn[2].save(tmp_path / "subset.json")
+    content = json.loads(path.read_text()) | {"ratio": 8}  # 8.0 before
+    path.write_text(json.dumps(dict(reversed(content.items())), indent=2))
     assert len(Manifest.load(path).apply(drawn[0])) == len(drawn[1])
+
+
+def test_one_changed_bit_anywhere_in_a_manifest_is_noticed(drawn, tmp_path):
+    path = replace(drawn[2], indices=drawn[2].indices[:5]).save(tmp_path / "subset.json")
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for place in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match="is not a manifest"):
+            Manifest.load(path)
 
 
 GOOD = {
     "source": "noise",
     "profile": "step",
-    "ratio": 8,
+    "ratio": 8.0,
     "seed": 0,
     "indices": [1],
     "checksum": "0",
 }
+NO_MANIFESTS = [
+    {"source": "noise"}, GOOD | {"more": 1}, GOOD | {"indices": []}, GOOD | {"indices": [-1]},
+    GOOD | {"indices": [1.5]}, GOOD | {"indices": [True]}, GOOD | {"indices": 3},
+    GOOD | {"profile": "linear"}, GOOD | {"ratio": 0.5}, GOOD | {"ratio": "8"},
+    GOOD | {"ratio": math.nan}, GOOD | {"ratio": math.inf}, GOOD | {"source": 3},
+    GOOD | {"seed": -1}, GOOD | {"seed": 1.5}, GOOD | {"seed": None}, GOOD | {"checksum": 0},
+]  # fmt: skip
 
 
-def test_a_manifest_written_by_hand_is_read(tmp_path):
-    (tmp_path / "subset.json").write_text(json.dumps(GOOD))
+def test_a_manifest_with_its_digest_is_read(tmp_path):
+    write_json(tmp_path / "subset.json", GOOD)
     assert Manifest.load(tmp_path / "subset.json").indices == (1,)
 
 
+@pytest.mark.parametrize("content", NO_MANIFESTS)
+def test_a_right_digest_makes_no_manifest(content, tmp_path):
+    write_json(tmp_path / "subset.json", content)
+    with pytest.raises(ValueError) as error:
+        Manifest.load(tmp_path / "subset.json")
+    one_sentence(error, "subset.json is not a manifest", "Manifest.save")
+
+
 @pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "not JSON",
-        "[1, 2]",
-        "3",
-        json.dumps({"source": "noise"}),
-        json.dumps(GOOD | {"more": 1}),
-        json.dumps(GOOD | {"indices": []}),
-        json.dumps(GOOD | {"indices": [-1]}),
-        json.dumps(GOOD | {"indices": [1.5]}),
-        json.dumps(GOOD | {"indices": 3}),
-        json.dumps(GOOD | {"profile": "linear"}),
-        json.dumps(GOOD | {"ratio": 0.5}),
-        json.dumps(GOOD | {"ratio": "8"}),
-        json.dumps(GOOD | {"source": 3}),
-    ],
+    "text", ["", "not JSON", "[1, 2]", "3", json.dumps(GOOD), "[" * 100_000, '{"ratio": ' * 9_999]
 )
 def test_a_file_that_is_no_manifest(text, tmp_path):
     path = tmp_path / "subset.json"

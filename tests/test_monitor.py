@@ -7,11 +7,12 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import Interrupted
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from imbalkit.monitor import CollapseMonitor, CollapseWarning
-from imbalkit.training import constant, fit
+from imbalkit.training import fit
 
 STEPS = 300
 QUIET = {"show_progress": False}
@@ -351,18 +352,21 @@ def test_fit_says_nothing_on_the_terminal_about_it(recwarn):
     assert not [w for w in recwarn if w.category is CollapseWarning]
 
 
+def cut_off(epochs, after, **options):
+    """As `trained`, stopped in the epoch after so many, and then resumed; the two histories."""
+    model = Nothing()
+    options |= {"optimizer": still(model), **QUIET}
+    first = fit(model, Interrupted(data(), 20 * after), epochs, **options)
+    return first, trained(epochs, resume=True, checkpoint=options["checkpoint"])
+
+
 def test_the_warning_of_a_training_that_was_cut_off_stays(tmp_path):
-    file = tmp_path / "training.pt"
-
-    def part(epochs, resume):
-        return trained(epochs, checkpoint=file, resume=resume, schedule=constant)
-
-    first = part(8, False)
+    first, second = cut_off(16, 8, checkpoint=tmp_path / "training.pt")
     assert first.warning.startswith("step 150: ")
-    assert part(16, True).warning == first.warning
+    assert second.warning == first.warning and len(second.train) == 16
 
 
 def test_steps_are_counted_on_where_a_training_was_cut_off(tmp_path):
-    options = {"checkpoint": tmp_path / "training.pt", "schedule": constant}
-    assert trained(5, **options).warning == "", "100 steps"
-    assert trained(13, resume=True, **options).warning.startswith("step 250: ")
+    first, second = cut_off(13, 5, checkpoint=tmp_path / "training.pt")
+    assert first.warning == "", "100 steps"
+    assert second.warning.startswith("step 250: ")

@@ -313,6 +313,14 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path, checker):
     assert "no offline bundle" in refusal(checker, tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize("mark", ["", "{", "[]", "{}", "null", "[" * 100_000,
+    '{"finished": true, "computer": {}, "files": {}}',
+    '{"finished": 1, "computer": null, "files": []}'])  # fmt: skip
+def test_a_damaged_mark_is_a_sentence(tmp_path, checker, mark):
+    (tmp_path / "bundle.json").write_text(mark)
+    assert "bundle.json is not in it, or is damaged" in refusal(checker, tmp_path, tmp_path)
+
+
 def test_the_check_runs_with_a_python_that_is_too_old():
     source = (SCRIPTS / "check_offline_bundle.py").read_text(encoding="utf-8")
     ast.parse(source, feature_version=(3, 7))

@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 
@@ -103,10 +104,64 @@ def test_a_pickle_with_a_wrong_checksum_is_never_opened(monkeypatch, tmp_path):
     (folder / "data_batch_3").write_bytes(pickle.dumps(Bomb()))
     monkeypatch.setenv("IMBALKIT_DATA", str(tmp_path))
     with pytest.raises(ValueError, match=r"corrupt: a file is absent.*imbalkit data cifar10"):
-        find_cifar()
+        load_cifar(tmp_path)
+    with pytest.raises(DownloadError):
+        find_cifar(download=False)
     assert not (tmp_path / "exploded").exists()
     pickle.loads((folder / "data_batch_3").read_bytes())
     assert (tmp_path / "exploded").exists(), "the bomb works, so the test means something"
+
+
+def test_a_damaged_place_is_said_and_the_next_one_taken(monkeypatch, tmp_path, own_cache):
+    cached = write_cifar(own_cache)
+    accept_checksums(monkeypatch, cached)
+    named = write_cifar(tmp_path / "named")
+    (named / "data_batch_3").write_bytes(b"half")
+    monkeypatch.setenv("IMBALKIT_DATA", str(tmp_path / "named"))
+    said = []
+    train, _ = find_cifar(show=said.append)
+    assert train.images.equal(load_cifar(own_cache)[0].images)
+    assert len(said) == 1 and "named" in said[0] and "is corrupt" in said[0]
+
+
+def test_a_copy_that_stopped_half_way_does_not_block_the_embedded_set(own_cache, no_network):
+    (write_cifar(own_cache) / "test_batch").unlink()
+    said = []
+    train, _ = find_data(show=said.append)
+    assert train.source == "embedded digits train"
+    assert "is corrupt" in said[0] and "no network" in said[1] and "instead" in said[2]
+
+
+def test_a_file_that_may_not_be_read_does_not_block_the_next_source(
+    monkeypatch, own_cache, no_network
+):
+    folder = write_cifar(own_cache)
+    accept_checksums(monkeypatch, folder)
+
+    def forbidden(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", forbidden)
+    monkeypatch.setattr(sources, "damaged_files", forbidden)
+    assert sources.cifar_state(own_cache, "cifar10") == "corrupt"
+    said = []
+    train, _ = find_data(show=said.append)
+    assert train.source == "embedded digits train"
+    assert "cannot be read (Permission denied)" in said[0] and "Traceback" not in said[0]
+
+
+def test_a_user_without_a_home_folder_is_answered_in_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    for variable in ("HOME", "USERPROFILE", "HOMEPATH", "XDG_CACHE_HOME", "LOCALAPPDATA",
+                     "IMBALKIT_DATA", "IMBALKIT_OFFLINE"):  # fmt: skip
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where there is none
+    with pytest.raises(DownloadError, match=r"there is no home folder.*set IMBALKIT_DATA"):
+        sources.cache_folder()
+    assert sources.data_folders() == []
+    assert find_data(show=lambda text: None)[0].source == "embedded digits train"
+    monkeypatch.setenv("IMBALKIT_DATA", str(tmp_path))
+    assert sources.data_folders() == [tmp_path]
 
 
 def test_an_absent_file_makes_the_set_corrupt(monkeypatch, tmp_path):

@@ -8,7 +8,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from imbalkit import metrics, training
 from imbalkit.data import Batches, RandomCrop, RandomFlip
 from imbalkit.losses import WeightedCrossEntropy
-from imbalkit.models import small_net
 from imbalkit.sampling import ProgressiveSampler
 from imbalkit.training import (
     History,
@@ -151,24 +150,18 @@ def test_a_resumed_training_goes_on_bit_for_bit(tiny_set, tmp_path):
     assert history.shares.equal(expected.shares)
 
 
-def test_a_mix_that_changes_with_the_epochs_is_resumed_too(tiny_set, tmp_path):
-    def train(epochs, looked_at=False, **options):
-        torch.manual_seed(3)
-        sampler = ProgressiveSampler(tiny_set.labels, 4)
+def test_a_mix_that_changes_with_the_epochs_is_the_same_after_somebody_looked_at_it(tiny_set):
+    def train(looked_at):
+        sampler = ProgressiveSampler(tiny_set.labels, 2)
         batches = batches_of(tiny_set, shuffle=False, sampler=sampler)
         if looked_at:
             next(iter(batches))
-            torch.manual_seed(3)
+        torch.manual_seed(3)
         model = small_model()
-        # Only the number of batches matters here: a constant rate is the same for any length.
-        fit(model, batches, epochs, schedule=constant, device=CPU, show_progress=False, **options)
+        fit(model, batches, 2, device=CPU, show_progress=False)
         return model.state_dict()
 
-    file = tmp_path / "run.pt"
-    whole = train(4)
-    train(2, checkpoint=file)
-    assert_same_weights(train(4, checkpoint=file, resume=True), whole)
-    assert_same_weights(train(4, looked_at=True), whole)
+    assert_same_weights(train(looked_at=True), train(looked_at=False))
 
 
 def test_resuming_a_finished_training_changes_nothing(tiny_set, tmp_path):
@@ -184,20 +177,6 @@ def test_without_resume_a_checkpoint_is_overwritten_not_read(tiny_set, tmp_path)
     _, history = run(tiny_set, epochs=2, checkpoint=file)
     assert len(history.train) == 2 and file.stat().st_size > 1000
     assert list(tmp_path.iterdir()) == [file]
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
-def test_a_damaged_checkpoint_is_named(tiny_set, tmp_path, content):
-    file = tmp_path / "run.pt"
-    file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"run\.pt: cannot be resumed from"):
-        run(tiny_set, checkpoint=file, resume=True)
-
-
-def test_a_checkpoint_of_another_model_is_named(tiny_set, tmp_path):
-    run(tiny_set, epochs=1, checkpoint=tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="belongs to another model"):
-        run(tiny_set, small_net(3, width=8), checkpoint=tmp_path / "run.pt", resume=True)
 
 
 def test_an_interrupt_keeps_the_best_weights_so_far(tiny_set):

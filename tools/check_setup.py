@@ -225,9 +225,12 @@ def jupyterlab(module="jupyterlab"):
     """Start JupyterLab without a browser, ask it for its page, and end it."""
     token = secrets.token_hex(16)
     command = [sys.executable, "-m", module, "--no-browser", "--allow-root", "--ServerApp.port=0"]
-    command += [f"--ServerApp.root_dir={ROOT}", f"--IdentityProvider.token={token}"]
+    command += [f"--ServerApp.root_dir={ROOT}"]
+    # Every user of the computer can read the command of a process, and only its owner the
+    # environment: whoever has the token has a shell.
+    environment = os.environ | {"JUPYTER_TOKEN": token}
     log = tempfile.TemporaryFile()
-    server = subprocess.Popen(command, stdout=log, stderr=log)
+    server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         url = wait_for_server(server, token)
         if url is None:

@@ -173,7 +173,7 @@ def checksum(path: Path) -> str:
 def is_current(figure: Path, source: Path) -> bool:
     if not figure.exists():
         return False
-    with Image.open(figure) as image:
+    with Image.open(figure, formats=["PNG"]) as image:
         return image.text.get("Source") == checksum(source)
 
 

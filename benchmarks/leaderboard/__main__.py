@@ -9,6 +9,7 @@ there, the figures go to notebooks/leaderboard.json.
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import subprocess
@@ -25,10 +26,12 @@ import torchvision
 
 import imbalkit
 from benchmarks.leaderboard import summary
-from benchmarks.leaderboard.cell import QUICK, Budget, Cell, run
+from benchmarks.leaderboard.cell import QUICK, Budget, Cell, run, schema_of
 from benchmarks.leaderboard.methods import METHODS
+from benchmarks.parent import end_with_parent
 from imbalkit.course.embedded import find_data
 from imbalkit.files import atomic_path
+from imbalkit.sealed import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1, 2)
@@ -41,13 +44,15 @@ def train(cell: Cell) -> tuple[Cell, dict, dict[str, np.ndarray]]:
     """What a process or a worker of the cluster does: with one thread, so that the figures do not
     depend on where a cell was trained."""
     torch.set_num_threads(1)
+    end_with_parent()
     record, logits = run(cell, METHODS[cell.method].train)
     return cell, record, logits
 
 
 def finish(cells: Iterable[Cell], folder: Path, jobs: int) -> dict[Cell, dict]:
     """The records of all cells; those that are not in the folder yet are trained first."""
-    missing = [cell for cell in cells if not (folder / f"{cell.name}.json").exists()]
+    cells = list(cells)
+    missing = [cell for cell in cells if load(cell, folder) is None]
     results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
         joblib.delayed(train)(cell) for cell in missing
     )
@@ -57,19 +62,31 @@ def finish(cells: Iterable[Cell], folder: Path, jobs: int) -> dict[Cell, dict]:
                   record["rows"].items()]  # fmt: skip
         now = time.strftime("%H:%M:%S")
         print(f"{now}  {done} of {len(missing)}  {cell.name}: {', '.join(scores)}", flush=True)
-    return {cell: load(cell, folder) for cell in cells}
+    return {cell: load(cell, folder) or {} for cell in cells}
 
 
 def save(cell: Cell, record: dict, logits: dict[str, np.ndarray], folder: Path) -> None:
     """Both files of a cell, each in one step. The record comes last: it says that all is there."""
     with atomic_path(folder / f"{cell.name}.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **logits)
-    with atomic_path(folder / f"{cell.name}.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    digest = hashlib.sha256((folder / f"{cell.name}.npz").read_bytes()).hexdigest()
+    write_json(folder / f"{cell.name}.json", record | {"logits": digest}, indent=1)
 
 
-def load(cell: Cell, folder: Path) -> dict:
-    return json.loads((folder / f"{cell.name}.json").read_text(encoding="utf-8"))
+def load(cell: Cell, folder: Path) -> dict | None:
+    """The record of a cell; None where there is none, or one that is damaged or of another cell."""
+    path = folder / f"{cell.name}.json"
+    if not path.exists():
+        return None
+    try:
+        record = read_json(path, schema_of(cell))
+        found = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()
+        if found != record["logits"]:
+            raise ValueError("its logits are damaged or of another training")
+    except (OSError, ValueError) as error:
+        print(f"{path} cannot be used ({error}); the cell is trained again.", flush=True)
+        return None
+    return record
 
 
 def origin() -> dict:
@@ -119,11 +136,15 @@ def compute(methods: list[str], budget: Budget, folder: Path, jobs: int) -> dict
         ]
         return list(finish(wanted, folder, jobs).values())
 
+    if budget == QUICK:  # to see that it runs
+        return summary.summarise(trained(methods, RATIO, SEEDS[:1]), settings)
     records = trained(methods, RATIO, SEEDS)
     ranked = summary.ranked_methods(records)
-    ensembles = {
-        "ensemble of three methods": {seed: [(m, seed) for m in ranked[:3]] for seed in SEEDS},
-    }
+    ensembles = {}
+    if len(ranked) >= 3:
+        ensembles["ensemble of three methods"] = {
+            seed: [(m, seed) for m in ranked[:3]] for seed in SEEDS
+        }
     of_seeds = {"ensemble of three seeds": ranked[0], "ensemble of the combination": "combination"}
     for name, method in of_seeds.items():
         if method in methods:
@@ -135,14 +156,15 @@ def compute(methods: list[str], budget: Budget, folder: Path, jobs: int) -> dict
         for seed, members in by_seed.items():
             cells = [Cell(m, settings[m], RATIO, s, budget) for m, s in members]
             records.append(ensemble(name, seed, cells, folder))
+    compared = [name for name in ("cross-entropy", *ranked[:8]) if name in methods]
     for ratio in OTHER_RATIOS:
-        records += trained(dict.fromkeys(["cross-entropy", *ranked[:8]]), ratio, SEEDS)
+        records += trained(dict.fromkeys(compared), ratio, SEEDS)
     return summary.summarise(records, settings)
 
 
 def ensemble(name: str, seed: int, cells: list[Cell], folder: Path) -> dict:
     """The record of a row whose probabilities are the mean of those of the cells' first rows."""
-    records = [load(cell, folder) for cell in cells]
+    records = [load(cell, folder) or {} for cell in cells]
     logits = []
     for cell in cells:
         with np.load(folder / f"{cell.name}.npz") as rows:
@@ -157,7 +179,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "leaderboard")
     parser.add_argument("--output", type=Path, default=ROOT / "notebooks" / "leaderboard.json")
-    parser.add_argument("--quick", action="store_true", help="two epochs of a tiny network")
+    parser.add_argument(
+        "--quick", action="store_true", help="three epochs of a tiny network, one seed and ratio"
+    )
     wanted = parser.parse_args(argv)
     with backend(wanted.scheduler):
         budget = QUICK if wanted.quick else Budget()

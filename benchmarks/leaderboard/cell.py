@@ -15,6 +15,16 @@ from imbalkit import metrics
 from imbalkit.course.lab import Lab, set_up
 from imbalkit.data import Batches
 from imbalkit.device import describe
+from imbalkit.schema import (
+    list_of,
+    number,
+    one_of,
+    optional,
+    record,
+    table_of,
+    text,
+    whole,
+)
 from imbalkit.training import History, fit, predict
 
 
@@ -48,6 +58,56 @@ class Cell:
         setting = "" if self.setting is None else f"_{self.setting}"
         size = f"{self.budget.epochs}x{self.budget.width}"
         return f"{size}_ratio{self.ratio}_{self.method}{setting}_seed{self.seed}".replace(" ", "-")
+
+    @property
+    def identity(self) -> dict:
+        """What a record says of the cell that it is of."""
+        return {
+            "method": self.method,
+            "setting": self.setting,
+            "ratio": self.ratio,
+            "seed": self.seed,
+            "epochs": self.budget.epochs,
+            "width": self.budget.width,
+        }
+
+
+SHARE = number(0, 1)
+ROW = record(
+    validation=SHARE,
+    test=record(
+        balanced_accuracy=SHARE,
+        many=optional(SHARE),
+        medium=optional(SHARE),
+        few=optional(SHARE),
+        macro_f1=SHARE,
+        calibration_error=optional(SHARE),
+        recall=list_of(SHARE, 2),
+    ),
+    epoch=whole(),
+    **dict.fromkeys(CLOCKS, number(0)),
+)
+
+
+def schema_of(cell: Cell):
+    """What the file of a finished cell must hold, see `run`: the cell's own figures."""
+    return record(
+        method=one_of(cell.method),
+        setting=one_of(cell.setting),
+        ratio=one_of(cell.ratio),
+        seed=one_of(cell.seed),
+        epochs=one_of(cell.budget.epochs),
+        width=one_of(cell.budget.width),
+        counts=list_of(whole(), 2),
+        data=text(),
+        manifest=text(64),
+        device=text(),
+        rows=table_of(ROW),
+        logits=text(64),
+        date=text(),
+        commit=optional(text()),
+        versions=table_of(text()),
+    )
 
 
 class Bench:
@@ -106,12 +166,7 @@ def run(cell: Cell, train) -> tuple[dict, dict[str, np.ndarray]]:
         first = first if rows.keys() > {name} else spent
         logits[name] = outputs.half().numpy()
     record = {
-        "method": cell.method,
-        "setting": cell.setting,
-        "ratio": cell.ratio,
-        "seed": cell.seed,
-        "epochs": cell.budget.epochs,
-        "width": cell.budget.width,
+        **cell.identity,
         "counts": lab.counts,
         "data": lab.full.source,
         "manifest": lab.manifest.checksum,

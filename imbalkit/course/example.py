@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from imbalkit.data.folder import to_rgb
 from imbalkit.data.images import ImageSet
+from imbalkit.data.picture import opened_image, to_rgb
 
 SIDES = ((32, 32), (48, 36), (40, 56), (64, 64))  # width and height of the files, by turns
 ORIENTATION = 0x0112  # the EXIF tag; 6 means: turn it by 90 degrees to the right to see it upright
@@ -51,7 +51,7 @@ def write_example_folder(
         ]
     common, doubtful = next(iter(files)), [*files][-2]
     for file in files[common][:copies] + files[doubtful][:copies]:
-        with Image.open(file) as image:
+        with opened_image(file) as image:
             again = to_rgb(ImageOps.exif_transpose(image)).resize((40, 40))
         again.save(file.with_name(f"{file.stem}_again.jpg"), quality=85)
     for i, file in enumerate(files[common][-7:]):

@@ -10,8 +10,10 @@ _MODULES = (
     "folder",
     "images",
     "longtail",
+    "picture",
     "sources",
     "standard",
+    "workplace",
 )
 _NAMES = {
     "Batches": "batches.Batches",
@@ -23,7 +25,7 @@ _NAMES = {
     "Manifest": "longtail.Manifest",
     "RandomCrop": "batches.RandomCrop",
     "RandomFlip": "batches.RandomFlip",
-    "UnreadableImage": "folder.UnreadableImage",
+    "UnreadableImage": "picture.UnreadableImage",
     "cache_folder": "sources.cache_folder",
     "channel_statistics": "batches.channel_statistics",
     "cifar_state": "sources.cifar_state",
@@ -39,7 +41,7 @@ _NAMES = {
     "long_tail_counts": "longtail.long_tail_counts",
     "long_tail_indices": "longtail.long_tail_indices",
     "make_long_tail": "longtail.make_long_tail",
-    "read_image": "folder.read_image",
+    "read_image": "picture.read_image",
     "standard_transform": "standard.standard_transform",
     "stratified_split": "longtail.stratified_split",
 }

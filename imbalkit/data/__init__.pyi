@@ -6,8 +6,10 @@ from imbalkit.data import (
     folder,
     images,
     longtail,
+    picture,
     sources,
     standard,
+    workplace,
 )
 from imbalkit.data.batches import (
     Batches,
@@ -28,9 +30,7 @@ from imbalkit.data.duplicates import (
 )
 from imbalkit.data.folder import (
     ImportedFolder,
-    UnreadableImage,
     import_folder,
-    read_image,
 )
 from imbalkit.data.images import (
     ImageSet,
@@ -41,6 +41,10 @@ from imbalkit.data.longtail import (
     long_tail_indices,
     make_long_tail,
     stratified_split,
+)
+from imbalkit.data.picture import (
+    UnreadableImage,
+    read_image,
 )
 from imbalkit.data.sources import (
     cache_folder,
@@ -87,9 +91,11 @@ __all__ = [
     "long_tail_indices",
     "longtail",
     "make_long_tail",
+    "picture",
     "read_image",
     "sources",
     "standard",
     "standard_transform",
     "stratified_split",
+    "workplace",
 ]

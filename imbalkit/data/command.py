@@ -1,12 +1,17 @@
 """Get CIFAR-10 or CIFAR-100, or show what is there: ``imbalkit data``."""
 
 import argparse
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from imbalkit.data.download import CIFAR, DownloadError, copy_cifar, fetch_cifar
 from imbalkit.data.images import ImageSet
-from imbalkit.data.sources import cifar_state, data_folders, load_cifar
+from imbalkit.data.sources import cache_folder, cifar_state, data_folders, load_cifar
+from imbalkit.texts import printable
 
 READY, FAILED = 0, 1
 
@@ -48,19 +53,41 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if wanted.show:
             return show()
-        root = wanted.root or data_folders()[0]
-        if wanted.source:
-            folder = copy_cifar(wanted.name, wanted.source, root)
-        else:
-            folder = fetch_cifar(wanted.name, root, wanted.url)
+        root = wanted.root or next(iter(data_folders()), None) or cache_folder()
+        with ended_as_by_ctrl_c():
+            if wanted.source:
+                folder = copy_cifar(wanted.name, wanted.source, root)
+            else:
+                folder = fetch_cifar(wanted.name, root, wanted.url)
     except (DownloadError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("error: interrupted, and nothing was kept; start again.", file=sys.stderr)
         return FAILED
     print(f"{wanted.name} is ready in {folder}.")
     return READY
+
+
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """A shutdown, a queue's limit or a closed terminal ends the command as Ctrl-C does: cleanly."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # One that is ignored stays so, as nohup wants it; and only the main thread may ask for any.
+    asked = [one for one in asked if signal.getsignal(one) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        asked = []
+    for one in asked:
+        signal.signal(one, interrupt)
+    try:
+        yield
+    finally:
+        for one in asked:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def show() -> int:

@@ -1,23 +1,22 @@
 """Download over a network that may break, and never leave half a file behind."""
 
-import gzip
 import http.client
 import os
 import shutil
 import sys
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from imbalkit.data.workplace import workplace
 from imbalkit.files import atomic_path
 from imbalkit.optional import optional
+from imbalkit.texts import printable
 
 optional("torchvision", "data")  # or one sentence that names it
 
@@ -27,19 +26,35 @@ from torchvision.datasets.utils import check_integrity  # noqa: E402
 CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 CHUNK = 1 << 18  # bytes read at a time
 PAUSE = 1.0  # seconds before the second attempt; twice that before the third, and so on
+SLOWEST = 1000  # bytes a second; a connection with less is as good as broken
+FURTHER = 1 << 16  # bytes that an attempt must bring to count as one that got further
+MOST_BYTES = 200_000_000  # more than any official archive, however it is packed
 
 
 class DownloadError(RuntimeError):
     """A download that could not be completed; the message is one sentence that says what to do.
 
+    What a server said is in it as text that no terminal obeys.
+
     Example:
-        >>> issubclass(DownloadError, RuntimeError)
-        True
+        >>> raise DownloadError("the server answered \x1b[2J")
+        Traceback (most recent call last):
+        imbalkit.data.download.DownloadError: the server answered \\x1b[2J
     """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 class _Broken(Exception):
     """The connection failed in a way that another attempt may cure."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
+
+class _NothingBeyond(_Broken):
+    """The server has no byte behind those that are here: they are not the beginning of its file."""
 
 
 def download(
@@ -49,6 +64,7 @@ def download(
     *,
     attempts: int = 3,
     timeout: float = 10,
+    most: int | None = None,
     show: Callable[[str], object] = print,
 ) -> Path:
     """Download a file whose MD5 is known.
@@ -62,7 +78,9 @@ def download(
         destination: the file to write.
         md5: its checksum, in hexadecimal.
         attempts: how many times in a row the connection may break without getting any further.
-        timeout: seconds without a single byte after which a connection counts as broken.
+        timeout: seconds without a single byte after which a connection counts as broken; so does
+            one that brings less than 1 kB a second over them.
+        most: bytes; what is larger is not the file, and no more of it is received.
         show: receives the messages, a line each; with `print` in a terminal a progress line is
             added.
 
@@ -83,11 +101,10 @@ def download(
         if check_integrity(str(destination), md5):
             return destination
         with atomic_path(destination) as partial:
-            _receive_all(url, partial, md5, attempts, timeout, show)
-            size = _megabytes(_size(partial))
+            _receive_all(url, partial, md5, attempts, timeout, most, show)
     except OSError as error:  # those of the network have become DownloadError by now
         raise _unwritable(destination, error) from error
-    show(f"Downloaded {destination.name}: {size} in {time.monotonic() - begin:.0f} s.")
+    _show_done(destination, begin, show)
     return destination
 
 
@@ -103,7 +120,8 @@ def fetch_cifar(
 
     The address, the checksums and the layout are those that torchvision knows. Only the official
     files are taken out of the archive, each is checked, and nothing is unpickled. Files that are
-    there already and whole are kept; damaged or absent ones are replaced.
+    there already and whole are kept; damaged or absent ones are replaced. What a process left that
+    was killed in its download is gone on from, or removed.
 
     Args:
         name: "cifar10" or "cifar100".
@@ -134,10 +152,9 @@ def fetch_cifar(
         if not damaged_files(target, files):
             return target
         Path(root).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary:
-            archive = Path(temporary) / dataset.filename
-            download(url, archive, md5 or dataset.tgz_md5, show=show)
-            fresh = Path(temporary) / dataset.base_folder
+        with workplace(Path(root), f".{name}-") as folder:
+            archive, fresh = folder / dataset.filename, folder / dataset.base_folder
+            _receive_archive(url, archive, md5 or dataset.tgz_md5, show)
             _extract(archive, fresh, files, url)
             _move_in_place(fresh, target, files)
     except OSError as error:
@@ -205,14 +222,34 @@ def official_files(name: str) -> dict[str, str]:
     }
 
 
+def _receive_archive(url: str, archive: Path, md5: str, show: Callable[[str], object]) -> None:
+    """Like `download`, straight to the file, so that another process can go on from it."""
+    if check_integrity(str(archive), md5):
+        return
+    begin = time.monotonic()
+    _receive_all(url, archive, md5, 3, 10, MOST_BYTES, show)
+    _show_done(archive, begin, show)
+
+
+def _show_done(file: Path, begin: float, show: Callable[[str], object]) -> None:
+    seconds = time.monotonic() - begin
+    show(f"Downloaded {file.name}: {_megabytes(_size(file))} in {seconds:.0f} s.")
+
+
 def _receive_all(
-    url: str, partial: Path, md5: str, attempts: int, timeout: float, show: Callable[[str], object]
+    url: str,
+    partial: Path,
+    md5: str,
+    attempts: int,
+    timeout: float,
+    most: int | None,
+    show: Callable[[str], object],
 ) -> None:
     """Write the whole of `url` to the file `partial`, in as many connections as it takes."""
     failures, furthest = 0, 0
     while True:
         try:
-            resumed = _receive(url, partial, timeout, show)
+            resumed = _receive(url, partial, timeout, most, show)
             if check_integrity(str(partial), md5):
                 return
             if not resumed:
@@ -223,7 +260,9 @@ def _receive_all(
             partial.unlink()
             raise _Broken("the parts received do not make up the expected file")
         except _Broken as problem:
-            failures = 1 if _size(partial) > furthest else failures + 1
+            if isinstance(problem, _NothingBeyond):
+                partial.unlink(missing_ok=True)
+            failures = 1 if _size(partial) >= furthest + FURTHER else failures + 1
             furthest = max(furthest, _size(partial))
             if failures >= attempts:
                 raise DownloadError(
@@ -234,7 +273,9 @@ def _receive_all(
             time.sleep(PAUSE * failures)
 
 
-def _receive(url: str, partial: Path, timeout: float, show: Callable[[str], object]) -> bool:
+def _receive(
+    url: str, partial: Path, timeout: float, most: int | None, show: Callable[[str], object]
+) -> bool:
     """Receive from one connection what `partial` still lacks; True if it held a part before."""
     have = _size(partial)
     with _connect(url, have, timeout) as response:
@@ -244,13 +285,23 @@ def _receive(url: str, partial: Path, timeout: float, show: Callable[[str], obje
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
         of_total = f" of {_megabytes(total)}" if total else ""
+        if most and (total or 0) > most:
+            raise DownloadError(
+                f"{url}: the server has a file of {_megabytes(total or 0)}, and the expected "
+                f"one is smaller than {_megabytes(most)}; check the address."
+            )
         if not resumed:
             name = urlsplit(url).path.rpartition("/")[2]
             show(f"Downloading {name}{of_total} from {urlsplit(url).netloc or url}.")
         with open(partial, "ab" if resumed else "wb") as file, _LiveLine(show) as live:
-            for chunk in _chunks(response):
+            for chunk in _chunks(response, timeout):
                 file.write(chunk)
                 have += len(chunk)
+                if most and have > most:
+                    raise DownloadError(
+                        f"{url}: the server sends more than the {_megabytes(most)} that the "
+                        "expected file can have; check the address."
+                    )
                 live(_megabytes(have) + of_total)
     if total and have < total:
         raise _Broken(f"the connection broke after {_megabytes(have)}{of_total}")
@@ -264,6 +315,8 @@ def _connect(url: str, have: int, timeout: float) -> Any:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         error.close()
+        if error.code == 416 and have:
+            raise _NothingBeyond("what is here is not the beginning of its file") from error
         if error.code in (408, 429) or error.code >= 500:
             raise _Broken(f"the server answered {error.code} {error.reason}") from error
         raise DownloadError(
@@ -281,10 +334,18 @@ def _connect(url: str, have: int, timeout: float) -> Any:
         raise _Broken(f"the server did not answer ({error})") from error
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
+def _chunks(response: Any, timeout: float) -> Iterator[bytes]:
+    """What arrives, as it arrives. Each stretch of `timeout` seconds must bring enough."""
+    begin, received = time.monotonic(), 0
     try:
-        while chunk := response.read(CHUNK):
+        while chunk := response.read1(CHUNK):
             yield chunk
+            received += len(chunk)
+            seconds = time.monotonic() - begin
+            if seconds > timeout:
+                if received < SLOWEST * seconds:
+                    raise _Broken(f"only {received} bytes arrived in {seconds:.0f} s")
+                begin, received = time.monotonic(), 0
     except (OSError, http.client.HTTPException) as error:
         raise _Broken(f"the connection broke ({error})") from error
 
@@ -311,17 +372,21 @@ class _LiveLine:
 
 def _extract(archive: Path, fresh: Path, files: dict[str, str], url: str) -> None:
     """Copy the official files, and no other member, from the archive to the new folder `fresh`."""
+    shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
     fresh.mkdir()
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
-                if member.isfile() and path.parent.name == fresh.name and path.name in files:
+                wanted = path.parent.name == fresh.name and path.name in files
+                if member.isfile() and wanted and member.size <= MOST_BYTES:
                     source = tar.extractfile(member)
                     assert source is not None  # it is only for what is no file
                     with source, open(fresh / path.name, "wb") as file:
                         shutil.copyfileobj(source, file)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except Exception as error:  # each way to pack has errors of its own for a damaged archive
+        if isinstance(error, OSError) and error.errno:  # of the disk
+            raise
         raise DownloadError(
             f"{url}: the archive is damaged or no archive at all; use the official one."
         ) from error

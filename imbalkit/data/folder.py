@@ -5,7 +5,6 @@ Derived in lesson 12.
 
 import os
 import unicodedata
-import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,26 +16,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbalkit.data.images import ImageSet
+from imbalkit.data.picture import UnreadableImage, read_image
 from imbalkit.optional import optional
-
-optional("PIL", "data")  # or one sentence that names it
-
-from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: E402
+from imbalkit.texts import html_text, printable_lines, printable_name
 
 if TYPE_CHECKING:
     import pandas as pd
-
-GRAY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-
-
-class UnreadableImage(ValueError):
-    """Why a file cannot be used, in a few words.
-
-    Example:
-        >>> raise UnreadableImage("the file is empty")
-        Traceback (most recent call last):
-        imbalkit.data.folder.UnreadableImage: the file is empty
-    """
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,10 +32,11 @@ class ImportedFolder:
 
     Attributes:
         images: an ImageSet; the classes are the sub-folders that hold a readable image.
-        files: the N files, as "class/name", with forward slashes on every system.
+        files: the N files, as "class/name", with forward slashes on every system. What cannot be
+            printed is written as its bytes: see `name_on_disk` in `imbalkit.texts`.
         sizes: width and height of each file before it was resized: int64, (N, 2).
         modes: Pillow's mode of each file: "RGB", "L" (grey), "RGBA", "P", "I;16", "CMYK", ...
-        skipped: {file: reason} of the files that could not be used.
+        skipped: {file: reason} of the files and folders that could not be used.
         left_out: names of the sub-folders without any image left.
 
     Example:
@@ -73,7 +59,7 @@ class ImportedFolder:
     def table(self) -> "pd.DataFrame":
         """A row a class, the most frequent first: images, skipped files, sizes and modes."""
         rows = {}
-        lost = Counter(file.partition("/")[0] for file in self.skipped)
+        lost = Counter(class_of(file) for file in self.skipped)
         for c, name in enumerate(self.images.classes):
             members = (self.images.labels == c).nonzero().flatten()
             (low, _), (high, _) = (getattr(self.sizes[members], m)(0) for m in ("min", "max"))
@@ -110,10 +96,10 @@ class ImportedFolder:
         )
 
     def __repr__(self) -> str:
-        return f"{self.table().to_string()}\n{self._caption()}"
+        return printable_lines(f"{self.table().to_string()}\n{self._caption()}")
 
     def _repr_html_(self) -> str:
-        return f"{self.table().to_html(border=0)}<p>{self._caption()}</p>"
+        return f"{self.table().to_html(border=0)}<p>{html_text(self._caption())}</p>"
 
     def _caption(self) -> str:
         n, classes, skipped = len(self.files), len(self.images.classes), len(self.skipped)
@@ -142,30 +128,31 @@ def import_folder(path: str | os.PathLike, size: int = 32) -> ImportedFolder:
 
     Example:
         >>> import tempfile
+        >>> from PIL import Image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for name in ("cat", "dog"):
         ...         os.mkdir(os.path.join(folder, name))
-        ...         Image.new("RGB", (40, 30)).save(os.path.join(folder, name, "1.png"))
+        ...         image = Image.new("RGB", (40, 30))
+        ...         image.save(os.path.join(folder, name, "1.png"))
         ...     found = import_folder(folder, size=32)
         >>> found.images.classes, found.files, found.images.images.shape
         (('cat', 'dog'), ('cat/1.png', 'dog/1.png'), torch.Size([2, 32, 32, 3]))
     """
-    root = Path(path).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"{root}: there is no such folder; check the path.")
+    root = Path(os.path.expanduser(path))
     if size < 1:
         raise ValueError(f"size is {size}; give the side of the images in pixels, say 32.")
-    subfolders = {printable_name(x.name) for x in root.iterdir() if x.is_dir() and x.name[0] != "."}
-    read, skipped = [], {}
-    for file in image_files(root):
-        *folders, _ = name = tuple(map(printable_name, file.relative_to(root).parts))
-        if not folders:
-            skipped[name[0]] = "lies in no class folder"
+    read = []
+    files, unread = image_files(root)
+    skipped = {printed_path(path, root): reason for path, reason in unread.items()}
+    for file in files:
+        name = printed_path(file, root)
+        if "/" not in name:
+            skipped[name] = "lies in no class folder"
             continue
         try:
-            read.append((folders[0], "/".join(name), *read_image(file, size)))
+            read.append((class_of(name), name, *read_image(file, size)))
         except UnreadableImage as error:
-            skipped["/".join(name)] = str(error)
+            skipped[name] = str(error)
     classes = sorted({row[0] for row in read})
     if len(classes) < 2:
         raise ValueError(
@@ -173,13 +160,18 @@ def import_folder(path: str | os.PathLike, size: int = 32) -> ImportedFolder:
             f"classifier needs 2 or more ({len(skipped)} files were skipped); make one sub-folder "
             "per class."
         )
-    read.sort(key=lambda row: row[:2])
-    owners, files, pixels, sizes, modes = zip(*read, strict=True)
+    read.sort(key=lambda row: (row[0], unicodedata.normalize("NFC", row[1]), row[1]))
+    owners, names, pixels, sizes, modes = zip(*read, strict=True)
+    subfolders = {
+        class_of(printable_name(x.name))
+        for x in root.iterdir()
+        if os.path.isdir(x) and not x.name.startswith(".")
+    }
     labels = torch.tensor([classes.index(owner) for owner in owners])
     images = torch.from_numpy(np.stack(pixels))
     return ImportedFolder(
         ImageSet(images, labels, tuple(classes), f"folder {printable_name(root.resolve().name)}"),
-        files,
+        names,
         torch.tensor(sizes),
         modes,
         dict(sorted(skipped.items())),
@@ -187,103 +179,75 @@ def import_folder(path: str | os.PathLike, size: int = 32) -> ImportedFolder:
     )
 
 
-def image_files(root: str | os.PathLike) -> list[Path]:
-    """All files in a folder and below it, sorted; hidden files and folders are passed over.
+def printed_path(path: Path, root: Path) -> str:
+    """The path below `root` as it is printed, with forward slashes."""
+    return "/".join(map(printable_name, path.relative_to(root).parts))
 
-    Derived in lesson 12.
+
+def class_of(printed: str) -> str:
+    """The class folder at the front of a printed path, composed: "é" is one letter everywhere."""
+    return unicodedata.normalize("NFC", printed.partition("/")[0])
+
+
+def image_files(root: str | os.PathLike) -> tuple[list[Path], dict[Path, str]]:
+    """All files in a folder and below it, and what could not be looked into.
+
+    Hidden files and folders are passed over. A link to a folder is followed, unless the folder lies
+    in `root` or was met before: then its files are there already. Derived in lesson 12.
 
     Args:
         root: the folder.
 
     Returns:
-        their paths, which begin with `root`.
+        ``(files, skipped)``: the files' paths, sorted, which begin with `root`; and for each folder
+        that was left out the reason.
+
+    Raises:
+        ValueError: there is no such folder, or it may not be looked into.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for name in ("b.png", "a.png", ".hidden"):
         ...         open(os.path.join(folder, name), "w").close()
-        ...     [file.name for file in image_files(folder)]
+        ...     [file.name for file in image_files(folder)[0]]
         ['a.png', 'b.png']
     """
-    found = []
-    for folder, inner, files in os.walk(os.fspath(root)):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(folder, name) for name in files if not name.startswith(".")]
-    return sorted(found)
-
-
-def printable_name(name: str) -> str:
-    """A file's name as text that can be compared and printed on every system."""
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
-
-
-def read_image(file: str | os.PathLike, size: int) -> tuple[np.ndarray, tuple[int, int], str]:
-    """Read one image as RGB of one size.
-
-    The image is turned as its EXIF orientation says. What is transparent is laid over white. Grey
-    images get three equal channels; 16-bit grey is divided by 257, so that 65,535 becomes 255. Of
-    an animation the first picture is taken. The image is then stretched to a square, whatever its
-    shape. Derived in lesson 12.
-
-    Args:
-        file: its path.
-        size: side in pixels of what comes out.
-
-    Returns:
-        ``(pixels, (width, height), mode)``: pixels uint8 (size, size, 3), and the size and Pillow's
-        mode of the file.
-
-    Raises:
-        UnreadableImage: with the reason.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = os.path.join(folder, "white.png")
-        ...     Image.new("L", (40, 30), 255).save(file)
-        ...     pixels, size, mode = read_image(file, 8)
-        >>> pixels.shape, int(pixels.min()), size, mode
-        ((8, 8, 3), 255, (40, 30), 'L')
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does not matter here
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    root = Path(root)
+    if not root.is_dir():
+        raise ValueError(f"{root}: there is no such folder; check the path.")
+    files: list[Path] = []
+    skipped: dict[Path, str] = {}
+    home = Path(os.path.realpath(root))
+    seen, waiting = {home}, [(root, home)]
+    while waiting:
+        folder, real = waiting.pop()
         try:
-            if os.path.getsize(file) == 0:
-                raise UnreadableImage("the file is empty")
-            with Image.open(file) as opened:
-                mode = opened.mode
-                opened.load()
-                image = to_rgb(ImageOps.exif_transpose(opened))
-        except UnreadableImage:
-            raise
-        except UnidentifiedImageError as error:
-            raise UnreadableImage("not an image that Pillow can read") from error
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            limit = Image.MAX_IMAGE_PIXELS
-            raise UnreadableImage(f"more than {limit:,} pixels: make it smaller") from error
-        except PermissionError as error:
-            raise UnreadableImage("you may not read the file") from error
-        except Exception as error:  # decoders of damaged files raise nearly anything
-            raise UnreadableImage(f"damaged: {str(error)[:80] or type(error).__name__}") from error
-    pixels = np.array(image.resize((size, size), Image.Resampling.BICUBIC))
-    return pixels, image.size, mode
+            inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            skipped[folder] = f"the folder cannot be looked into: {error.strerror}"
+            continue
+        for path in inside:
+            if not os.path.isdir(path):
+                files.append(path)
+                continue
+            is_link = path.is_symlink()
+            target = Path(os.path.realpath(path)) if is_link else real / path.name
+            if target in seen or (is_link and _is_read_anyway(target, home)):
+                skipped[path] = "a link to a folder that is read anyway"
+            else:
+                seen.add(target)
+                waiting.append((path, target))
+    if root in skipped:
+        raise ValueError(f"{root}: {skipped[root]}.")
+    return sorted(files), skipped
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A Pillow image of any mode as RGB. Raises UnreadableImage for pixels of unknown range."""
-    if image.mode in GRAY_16_BIT:
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise UnreadableImage("grey values beyond 16 bits: save it with 8 or 16")
-        image = Image.fromarray((values / 257).round().astype(np.uint8))
-    if image.mode == "F":
-        raise UnreadableImage("floating-point pixels of unknown range: save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+def _is_read_anyway(folder: Path, home: Path) -> bool:
+    """Does it lie in `home`, and in no hidden folder there?"""
+    return folder.is_relative_to(home) and not any(
+        part.startswith(".") for part in folder.relative_to(home).parts
+    )
 
 
-__all__ = ["ImportedFolder", "UnreadableImage", "image_files", "import_folder", "read_image"]
+__all__ = ["ImportedFolder", "image_files", "import_folder"]

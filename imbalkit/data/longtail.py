@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,18 @@ from torch import Tensor
 
 from imbalkit.checks import as_labels
 from imbalkit.data.images import ImageSet
-from imbalkit.files import atomic_path
+from imbalkit.schema import list_of, number, one_of, record, text, whole
+from imbalkit.sealed import read_json, write_json
 
 PROFILES = ("exponential", "step")
+MANIFEST = record(  # what its file must hold
+    source=text(),
+    profile=one_of(*PROFILES),
+    ratio=number(1, 1e9),
+    seed=whole(0, 2**32 - 1),
+    indices=list_of(whole(), 1),
+    checksum=text(64),
+)
 
 
 def long_tail_counts(
@@ -188,8 +197,7 @@ class Manifest:
             OSError: that is impossible.
         """
         try:
-            with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+            write_json(path, asdict(self))
         except OSError as error:
             raise OSError(
                 f"{path}: the manifest cannot be written ({error.strerror}); "
@@ -203,24 +211,20 @@ class Manifest:
 
         Raises:
             OSError: a file that cannot be read.
-            ValueError: a file that is no manifest.
+            ValueError: a file that is no manifest, is damaged or was altered.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if set(content) != {field.name for field in fields(cls)}:
-                raise ValueError("other fields than those of a manifest")
-            manifest = cls(**content | {"indices": tuple(content["indices"])})
-            manifest._check()
+            content = read_json(path, MANIFEST)
         except OSError as error:
             raise OSError(
                 f"{path}: the manifest cannot be read ({error.strerror}); check the path."
             ) from error
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise ValueError(
                 f"{path} is not a manifest of a long-tailed subset ({str(error).rstrip('.')}); "
                 "write it again with Manifest.save."
             ) from error
-        return manifest
+        return cls(**content | {"indices": tuple(content["indices"])})
 
     def apply(self, image_set: ImageSet) -> ImageSet:
         """The subset of `image_set`.
@@ -249,13 +253,6 @@ class Manifest:
         digest.update(subset.images.cpu().contiguous().numpy().data)
         digest.update(subset.labels.cpu().numpy().astype("<i8").data)
         return digest.hexdigest()
-
-    def _check(self) -> None:
-        _check_ratio_and_profile(self.ratio, self.profile)
-        if not isinstance(self.source, str) or not isinstance(self.checksum, str):
-            raise ValueError("source and checksum must be text")
-        if not self.indices or not all(type(i) is int and i >= 0 for i in self.indices):
-            raise ValueError("indices must be whole numbers from 0 on")
 
 
 def make_long_tail(

@@ -1,5 +1,6 @@
 """Where images come from: CIFAR in the official layout."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -18,30 +19,41 @@ from imbalkit.data.images import ImageSet
 
 
 def data_folders() -> list[Path]:
-    """The folders searched for data, in order: ``IMBALKIT_DATA`` if set, then the cache.
+    """The folders searched for data, in order: ``IMBALKIT_DATA`` if set, then the cache if any.
 
     Example:
         >>> data_folders()[-1] == cache_folder()
         True
     """
     named = os.environ.get("IMBALKIT_DATA")
-    return ([Path(named).expanduser()] if named else []) + [cache_folder()]
+    folders = [Path(os.path.expanduser(named))] if named else []
+    with contextlib.suppress(DownloadError):
+        folders.append(cache_folder())
+    return folders
 
 
 def cache_folder() -> Path:
     """The user's cache folder for data, by the custom of each operating system.
+
+    Raises:
+        DownloadError: the user has no home folder.
 
     Example:
         >>> cache_folder().name
         'imbalkit'
     """
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = "~/Library/Caches"
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "imbalkit"
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = os.path.expanduser(base)
+    if folder.startswith("~"):
+        raise DownloadError(
+            "there is no home folder to keep data in; set IMBALKIT_DATA to a folder."
+        )
+    return Path(folder) / "imbalkit"
 
 
 def find_cifar(
@@ -49,8 +61,9 @@ def find_cifar(
 ) -> tuple[ImageSet, ImageSet]:
     """Return the training and test images of `name` from the first place that has them.
 
-    The order: ``IMBALKIT_DATA``, the user's cache, the official download into that cache. The
-    environment variable ``IMBALKIT_OFFLINE=1`` skips the download.
+    The order: ``IMBALKIT_DATA``, the user's cache, the official download into that cache. A place
+    whose files are damaged or may not be read is named and passed over. The environment variable
+    ``IMBALKIT_OFFLINE=1`` skips the download.
 
     Args:
         name: "cifar10" or "cifar100".
@@ -61,7 +74,7 @@ def find_cifar(
         ``(train, test)`` ImageSets.
 
     Raises:
-        ValueError: the name is unknown, or a data file is damaged.
+        ValueError: the name is unknown.
         DownloadError: `name` is nowhere.
 
     Example:
@@ -71,10 +84,13 @@ def find_cifar(
     """
     if name not in CIFAR:
         raise ValueError(f"there is no data set '{name}'; choose one of {', '.join(CIFAR)}.")
-    for root in data_folders():
-        if _is_there(root, name):
+    there = [root for root in data_folders() if _is_there(root, name)]
+    for root in there:
+        try:
             return load_cifar(root, name)
-    if named := os.environ.get("IMBALKIT_DATA"):
+        except ValueError as error:
+            show(str(error))
+    if (named := os.environ.get("IMBALKIT_DATA")) and not there:
         show(f"IMBALKIT_DATA is {named}, and {name} is not there; check the path.")
     if not download or os.environ.get("IMBALKIT_OFFLINE"):
         raise DownloadError(f"{name} is not on this computer; get it with 'imbalkit data {name}'.")
@@ -90,8 +106,8 @@ def cifar_state(root: Path, name: str) -> str:
         name: "cifar10" or "cifar100".
 
     Returns:
-        "ready", "missing" or "corrupt"; the last means that some files are there and one is absent
-        or has a wrong checksum.
+        "ready", "missing" or "corrupt"; the last means that some files are there and one is absent,
+        has a wrong checksum or may not be read.
 
     Example:
         >>> cifar_state(Path("no such folder"), "cifar10")
@@ -100,13 +116,16 @@ def cifar_state(root: Path, name: str) -> str:
     if not _is_there(root, name):
         return "missing"
     folder = Path(root) / CIFAR[name].base_folder
-    return "corrupt" if damaged_files(folder, official_files(name)) else "ready"
+    try:
+        return "corrupt" if damaged_files(folder, official_files(name)) else "ready"
+    except OSError:
+        return "corrupt"
 
 
 def _is_there(root: Path, name: str) -> bool:
     """Is any file of `name` under `root`? Quick: nothing is read."""
     folder = Path(root) / CIFAR[name].base_folder
-    return any((folder / file).is_file() for file in official_files(name))
+    return any(os.path.isfile(folder / file) for file in official_files(name))
 
 
 def load_cifar(root: Path, name: str = "cifar10") -> tuple[ImageSet, ImageSet]:
@@ -123,7 +142,7 @@ def load_cifar(root: Path, name: str = "cifar10") -> tuple[ImageSet, ImageSet]:
         ``(train, test)`` ImageSets.
 
     Raises:
-        ValueError: a file is absent or damaged.
+        ValueError: a file is absent or damaged, or may not be read.
 
     Example:
         >>> load_cifar(Path("no such folder"), "cifar10")
@@ -141,6 +160,11 @@ def load_cifar(root: Path, name: str = "cifar10") -> tuple[ImageSet, ImageSet]:
                 f"{Path(root) / dataset.base_folder} is {cifar_state(root, name)}: a file is "
                 f"absent or its checksum is wrong; run 'imbalkit data {name}', which replaces what "
                 "is damaged."
+            ) from error
+        except OSError as error:
+            raise ValueError(
+                f"{error.filename or root}: the data cannot be read ({error.strerror or error}); "
+                "give yourself the right to read it, or set IMBALKIT_DATA to another folder."
             ) from error
         images, labels = torch.from_numpy(raw.data), torch.tensor(raw.targets)
         parts.append(

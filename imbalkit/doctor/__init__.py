@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from imbalkit.doctor.checks import Healthy, NotChecked, answers
 from imbalkit.doctor.copies import untouched
 from imbalkit.doctor.examination import gather
-from imbalkit.doctor.reading import Clock, random_state_kept, read
+from imbalkit.doctor.reading import Clock, read
 from imbalkit.doctor.report import SEVERITIES, Diagnosis, Finding
+from imbalkit.randomness import random_state_kept
 
 READING = 0.25  # share of the time budget for reading each iterable
 

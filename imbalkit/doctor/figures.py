@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from imbalkit import plots
 from imbalkit.plots import display
+from imbalkit.plots.style import drawn
 
 # A picture in a report is no place for a hundred names: numbers stand below every k-th bar.
 MOST_TICKS = 12
@@ -73,6 +74,6 @@ def _units(ax: Axes, layers: Sequence[str], constant: Sequence[float]) -> None:
     places = np.arange(len(layers))
     ax.bar(places, constant, color=plots.COLORS[1])
     step = -(-len(layers) // MOST_TICKS)
-    names = [name[-14:] for name in layers]
+    names = [drawn(name[-14:]) for name in layers]
     ax.set_xticks(places[::step], names[::step], rotation=35, ha="right", rotation_mode="anchor")
     ax.set_xlabel("before the layer")

@@ -1,19 +1,15 @@
 """Read batches of any kind without leaving a trace, and say in a sentence what cannot be read."""
 
-import random
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from imbalkit.checks import class_labels
-from imbalkit.device import random_state, set_random_state
 
 # The standard error of a share measured on 2,048 images is at most 1.1 %.
 MOST_IMAGES = 2048
@@ -37,36 +33,6 @@ class Clock:
     def after(self, share: float) -> float:
         """The moment at which `share` of the whole budget will have gone by from now."""
         return time.perf_counter() + share * self.seconds
-
-
-@contextmanager
-def random_state_kept(*loaders: Any) -> Iterator[None]:
-    """Put every random state back at the end: torch's, numpy's, Python's, and that of a loader's
-    own generator."""
-    generators = [g for loader in loaders for g in _generators(loader)]
-    kept = (random_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
-    own = [generator.get_state() for generator in generators]
-    try:
-        yield
-    finally:
-        set_random_state(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
-        random.setstate(kept[2])
-        for generator, state in zip(generators, own, strict=True):
-            generator.set_state(state)
-
-
-def _generators(loader: Any) -> list[torch.Generator]:
-    """The torch generators that a DataLoader and its samplers draw from."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = (
-        loader,
-        getattr(loader, "sampler", None),
-        batch_sampler,
-        getattr(batch_sampler, "sampler", None),
-    )
-    found = [getattr(owner, "generator", None) for owner in owners]
-    return [g for g in found if isinstance(g, torch.Generator)]
 
 
 @dataclass(frozen=True, eq=False)

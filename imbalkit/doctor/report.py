@@ -1,8 +1,9 @@
 """Findings and the report that holds them, for a terminal, for a notebook and for programs."""
 
-import html
 import textwrap
 from dataclasses import asdict, dataclass, field
+
+from imbalkit.texts import html_text, printable_lines
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
 SEVERITIES = (FAULT, WARNING, NOTE)
@@ -85,10 +86,10 @@ class Diagnosis:
             lines += ["In order:", *_wrapped(self.healthy_checks), ""]
         if self.not_checked:
             lines += ["Not checked:", *_wrapped(self.not_checked), ""]
-        return "\n".join([*lines, self._footer()])
+        return printable_lines("\n".join([*lines, self._footer()]))
 
     def _repr_html_(self) -> str:
-        parts = [f"<p><b>{html.escape(self._headline())}</b></p>"]
+        parts = [f"<p><b>{html_text(self._headline())}</b></p>"]
         if self.findings:
             rows = "".join(_finding_as_row(finding) for finding in self.findings)
             head = "".join(f"<th>{name}</th>" for name in ("cause", "what was measured", "meaning"))
@@ -99,12 +100,12 @@ class Diagnosis:
         ):  # fmt: skip
             if entries:
                 items = "".join(
-                    f"<li><b>{html.escape(name)}</b>: {html.escape(text)}</li>"
+                    f"<li><b>{html_text(name)}</b>: {html_text(text)}</li>"
                     for name, text in entries.items()
                 )
                 count = f"{title} ({len(entries)})"
                 parts.append(f"<details><summary>{count}</summary><ul>{items}</ul></details>")
-        parts.append(f"<p>{html.escape(self._footer())}</p>")
+        parts.append(f"<p>{html_text(self._footer())}</p>")
         return "".join(parts)
 
     def _headline(self) -> str:
@@ -148,11 +149,12 @@ def _wrap(text: str, first: str, other: str) -> list[str]:
 
 def _finding_as_row(finding: Finding) -> str:
     numbers = "<br>".join(
-        f"{html.escape(name)}: {html.escape(value)}" for name, value in finding.numbers.items()
+        f"{html_text(name)}: {html_text(value)}" for name, value in finding.numbers.items()
     )
     left = 'style="text-align:left;vertical-align:top"'
     return (
-        f"<tr><td {left}><b>{finding.cause}</b><br>{finding.severity}</td>"
-        f"<td {left}>{numbers}</td><td {left}>{html.escape(finding.explanation)}"
-        f"<pre>{html.escape(finding.fix)}</pre>See {html.escape(finding.lesson)}.</td></tr>"
+        f"<tr><td {left}><b>{html_text(finding.cause)}</b><br>"
+        f"{html_text(finding.severity)}</td>"
+        f"<td {left}>{numbers}</td><td {left}>{html_text(finding.explanation)}"
+        f"<pre>{html_text(finding.fix)}</pre>See {html_text(finding.lesson)}.</td></tr>"
     )

@@ -1,6 +1,5 @@
 """All figures of one model on one labelled set, as a table."""
 
-import html
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from imbalkit.metrics.figures import (
     per_class,
     summary,
 )
+from imbalkit.texts import html_text, printable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,7 +59,7 @@ class Report:
     calibration: Calibration
 
     def __str__(self) -> str:
-        width = max(len(name) for name in (*self.classes, "class"))
+        width = max(len(printable(name)) for name in (*self.classes, "class"))
         lines = [f"{'class':<{width}}  {'train images':>12}  recall  precision     F1"]
         for name, count, *scores in self._rows():
             recall, precision, f1 = (f"{score:.3f}" for score in scores)
@@ -80,8 +80,8 @@ class Report:
         return _html_table(head, rows) + _html_table(("figure", "value", ""), self._totals())
 
     def _rows(self) -> Iterator[tuple]:
-        counts = self.train_counts.tolist()
-        return zip(self.classes, counts, self.recall, self.precision, self.f1, strict=True)
+        names, counts = map(printable, self.classes), self.train_counts.tolist()
+        return zip(names, counts, self.recall, self.precision, self.f1, strict=True)
 
     def _totals(self) -> list[tuple[str, str, str]]:
         """Name, value and explanation of each figure below the table."""
@@ -99,7 +99,8 @@ class Report:
         ece = f"{self.calibration.ece:.3f}"
         totals.append(("calibration error", ece, "mean gap between confidence and accuracy"))
         for index in np.flatnonzero(self.confusion.sum(1) == 0):
-            text = f"no image of {self.classes[index]} was evaluated: its recall counts as 0"
+            name = printable(self.classes[index])
+            text = f"no image of {name} was evaluated: its recall counts as 0"
             totals.append(("note", "", text))
         return totals
 
@@ -152,10 +153,10 @@ def report(
 
 
 def _html_table(head: Iterable[str], rows: Iterable[Sequence]) -> str:
-    cells = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in head)
+    cells = "".join(f"<th scope='col'>{html_text(name)}</th>" for name in head)
     body = "".join(
-        f"<tr><th scope='row'>{html.escape(str(first))}</th>"
-        + "".join(f"<td>{html.escape(str(value))}</td>" for value in rest)
+        f"<tr><th scope='row'>{html_text(first)}</th>"
+        + "".join(f"<td>{html_text(value)}</td>" for value in rest)
         + "</tr>"
         for first, *rest in rows
     )

@@ -18,6 +18,8 @@ from imbalkit.plots.style import (
     class_ticks,
     counts_of,
     draw_by_count,
+    drawn,
+    drawn_classes,
     legend_beside,
     lines_of,
     log_counts,
@@ -53,7 +55,7 @@ def class_histogram(counts: ArrayLike, classes: Sequence[str], ax: Axes | None =
         ax.bar_label(bars, labels=[f"{n:,}" for n in counts], padding=2)
     log_counts(ax, counts)
     ax.set_ylabel("images (logarithmic axis)")
-    class_ticks(ax, classes)
+    class_ticks(ax, drawn_classes(classes))
     return ax
 
 
@@ -184,9 +186,10 @@ def confusion_heatmap(confusion: ArrayLike, classes: Sequence[str], ax: Axes | N
     )
     ax.set_facecolor("0.8")
     ax.grid(False)
-    class_ticks(ax, classes, offset=0.5)
+    names = drawn_classes(classes)
+    class_ticks(ax, names, offset=0.5)
     step = name_step(len(classes))
-    ax.set_yticks(np.arange(0, len(classes), step) + 0.5, classes[::step], rotation=0)
+    ax.set_yticks(np.arange(0, len(classes), step) + 0.5, names[::step], rotation=0)
     ax.set(xlabel="predicted class", ylabel="true class")
     return ax
 
@@ -247,7 +250,8 @@ def prediction_stream(
     ax.grid(False)
     # Listed as they are stacked, the rarest on top.
     listed = range(len(order))[:: name_step(len(order), most=12)][::-1]
-    handles = [Patch(color=colours[i], label=classes[order[i]]) for i in listed]
+    names = drawn_classes(classes[i] for i in order)
+    handles = [Patch(color=colours[i], label=names[i]) for i in listed]
     legend_beside(ax, handles=handles, title="predicted class\n(right bar: training labels)")
     return ax
 
@@ -289,15 +293,17 @@ def batch_composition(
             f"shares must have {len(counts)} numbers, one per class, got {values.shape[1]}."
         )
     ax = new_axes(ax, 1.2 + 0.5 * len(values))
-    left = np.zeros(len(values))
+    places, left = np.arange(len(values)), np.zeros(len(values))
     for colour, column in zip(colours, order, strict=True):
-        ax.barh(list(shares), values[:, column], left=left, color=colour, edgecolor="white")
+        ax.barh(places, values[:, column], left=left, color=colour, edgecolor="white")
         left += values[:, column]
+    ax.set_yticks(places, [drawn(name) for name in shares])
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="share of the images in a batch")
     ax.grid(False)
     listed = range(0, len(order), name_step(len(order), most=12))
-    legend_beside(ax, handles=[Patch(color=colours[i], label=classes[order[i]]) for i in listed])
+    names = drawn_classes(classes[i] for i in order)
+    legend_beside(ax, handles=[Patch(color=colours[i], label=names[i]) for i in listed])
     return ax
 
 

@@ -12,6 +12,7 @@ from imbalkit.metrics import Calibration
 from imbalkit.plots.style import (
     COLORS,
     DASHES,
+    drawn,
     legend_beside,
     line_styles,
     lines_of,
@@ -48,9 +49,9 @@ def curves(
     ax = new_axes(ax, 3.6)
     for values, style in lines:
         ax.plot(np.arange(1, len(values) + 1), values, markevery=max(1, len(values) // 12), **style)
-    drawn = np.concatenate([values[np.isfinite(values)] for values, _ in lines])
-    if drawn.size and drawn.min() >= 0:
-        ax.set_ylim(0, 1.02 if drawn.max() <= 1 else None)
+    finite = np.concatenate([values[np.isfinite(values)] for values, _ in lines])
+    if finite.size and finite.min() >= 0:
+        ax.set_ylim(0, 1.02 if finite.max() <= 1 else None)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     legend_beside(ax)
@@ -81,8 +82,8 @@ def leaderboard(table: pd.DataFrame, baseline: str | None = None, ax: Axes | Non
     means = table.groupby("method")["balanced accuracy"].mean()
     ax.scatter(means[methods], range(len(methods)), marker="|", s=160, color="black", label="mean")
     if baseline is not None:
-        ax.axvline(means[baseline], color=COLORS[1], linestyle="--", label=baseline)
-    ax.set_yticks(range(len(methods)), methods)
+        ax.axvline(means[baseline], color=COLORS[1], linestyle="--", label=drawn(baseline))
+    ax.set_yticks(range(len(methods)), [drawn(name) for name in methods])
     ax.set(ylim=(len(methods) - 0.4, -0.6), xlabel="balanced accuracy on the test images (%)")
     ax.legend(loc="lower right")
     return ax
@@ -116,11 +117,11 @@ def accuracy_over_time(
     ax.plot(means["minutes"], means[score], color=COLORS[0], zorder=2)
     ax.scatter(table["minutes"], table[score], s=22, color=COLORS[0], label="a seed", zorder=3)
     for i, (label, (minutes, accuracy)) in enumerate(published.items(), 1):
-        style = {"color": COLORS[i], "label": label}
+        style = {"color": COLORS[i % len(COLORS)], "label": drawn(label)}
         if minutes is None:
-            ax.axhline(accuracy, linestyle=DASHES[i], **style)
+            ax.axhline(accuracy, linestyle=DASHES[i % len(DASHES)], **style)
         else:
-            ax.scatter(minutes, accuracy, marker="sDv^"[i - 1], s=60, zorder=3, **style)
+            ax.scatter(minutes, accuracy, marker="sDv^"[(i - 1) % 4], s=60, zorder=3, **style)
     ax.set(xscale="log", xlabel="minutes of training", ylabel=f"{score} on the test images (%)")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.legend(loc="center right")

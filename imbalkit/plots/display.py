@@ -68,7 +68,7 @@ def as_png(figure: Figure) -> bytes:
         # Names of classes may be in any script; one that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(full, format="png", dpi=DPI, bbox_inches="tight")
-    picture = Image.open(full).convert("RGB")
+    picture = Image.open(full, formats=["PNG"]).convert("RGB")
     few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     few.save(small, format="png", optimize=True)
     return small.getvalue()

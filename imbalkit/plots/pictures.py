@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from imbalkit.data.images import ImageSet
-from imbalkit.plots.style import names_with_counts, new_axes, shortened
+from imbalkit.plots.style import drawn, names_with_counts, new_axes
 
 
 def image_grid(image_set: ImageSet, per_class: int = 8, ax: Axes | None = None) -> Axes:
@@ -107,7 +107,7 @@ def worst_errors(
         left, top = column * 1.25 * side, row * 1.6 * side
         box = (left, left + side, top + side, top)
         ax.imshow(np.asarray(image_set.images[i]), extent=box, interpolation="nearest")
-        names = [shortened(image_set.classes[c]) for c in (labels[i], decisions[i])]
+        names = [drawn(image_set.classes[c], most=15) for c in (labels[i], decisions[i])]
         text = f"{names[0]}: {of_true[i]:.0%}\ntaken for {names[1]}"
         ax.text(left + side / 2, top + 1.04 * side, text, ha="center", va="top", fontsize=8)
     if not len(wrong):

@@ -13,9 +13,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import ArrayLike, NDArray
 
 from imbalkit.checks import check_counts
+from imbalkit.texts import printable
 
 WIDTH = 8  # inches
 DPI = 100  # 800 pixels wide: sharp enough to read, light enough for a saved notebook
+LONGEST, LONGEST_CLASS = 36, 24  # letters of a name; with more there is no room for the data
 MANY_CLASSES = 20  # above it there is no room for each class's name and number
 
 # Readable by colour-blind eyes and, through dashes and markers, without colour.
@@ -64,7 +66,7 @@ def line_styles(series: Iterable[str]) -> list[dict[str, Any]]:
         itertools.cycle(COLORS), itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False
     )
     return [
-        {"label": label, "color": colour, "linestyle": dash, "marker": marker}
+        {"label": drawn(label), "color": colour, "linestyle": dash, "marker": marker}
         for label, (colour, dash, marker) in zip(series, looks, strict=False)
     ]
 
@@ -108,9 +110,22 @@ def log_counts(ax: Axes, counts: np.ndarray) -> None:
     ax.grid(False, axis="x")
 
 
-def shortened(name: str, most: int = 15) -> str:
-    """A long name, cut so that it fits below a small image."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def drawn(name: object, most: int = LONGEST) -> str:
+    """A name as matplotlib shows it letter by letter: no formula, no control character, not long.
+
+    Args:
+        name: of a class or a line.
+        most: letters; a longer name is cut.
+    """
+    text = printable(name)
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    text = text.replace("$", r"\$")  # what stands between two of them would be a formula
+    return f" {text}" if text.startswith("_") else text  # such a line has no place in a legend
+
+
+def drawn_classes(classes: Iterable[str]) -> list[str]:
+    """The names of classes as they are drawn, in less room than that of a line."""
+    return [drawn(name, LONGEST_CLASS) for name in classes]
 
 
 def name_step(number: int, most: int = MANY_CLASSES) -> int:
@@ -119,10 +134,12 @@ def name_step(number: int, most: int = MANY_CLASSES) -> int:
 
 
 def names_with_counts(names: Sequence[str], counts: np.ndarray) -> list[str]:
-    return [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)]
+    drawn_names = drawn_classes(names)
+    return [f"{name} ({count:,})" for name, count in zip(drawn_names, counts, strict=True)]
 
 
 def class_ticks(ax: Axes, names: Sequence[str], offset: float = 0.0) -> None:
+    """names: as `drawn_classes` gives them."""
     step = name_step(len(names))
     places = np.arange(0, len(names), step) + offset
     ax.set_xticks(places, names[::step], rotation=35, ha="right", rotation_mode="anchor")

@@ -547,6 +547,9 @@ def test_an_altered_archive_is_a_sentence_however_it_is_packed(mirror, tmp_path,
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("sent", ["SIGTERM", "SIGHUP"])
 def test_a_shutdown_leaves_nothing(tmp_path, monkeypatch, capsys, sent):
+    if signal.getsignal(getattr(signal, sent)) == signal.SIG_IGN:
+        pytest.skip("whoever started the tests has this signal ignored, as nohup does")
+
     def fetch_until_ended(name, root, url):
         with workplace(tmp_path, ".cifar10-") as folder:
             (folder / "part").write_bytes(b"x")

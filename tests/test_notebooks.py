@@ -388,7 +388,7 @@ BROKEN = [
     (names_its_run, lambda nb: nb.cells[1].update(outputs=[])),
     (names_its_run, lambda nb: nb.cells[1].update(outputs=[stream("stdout", "data: digits")])),
     (right_length, lambda nb: nb.cells[0].update(source="# Rare classes\n\nToo short.")),
-    (right_length, lambda nb: nb.cells[0].update(source="# Rare\n\n" + "word " * 2600)),
+    (right_length, lambda nb: nb.cells[0].update(source="# Rare\n\n" + "word " * 2800)),
     (right_length, lambda nb: nb.cells[0].update(source=f"# Rare\n```\n{'word ' * 1600}\n```")),
     (exercises_and_recap, lambda nb: nb.cells[4].update(source="## Recap")),
     (asserts_its_claims, lambda nb: nb.cells[3].metadata.tags.clear()),

@@ -62,6 +62,7 @@ def test_every_figure_is_tried():
     assert set(plots.__all__) - others == set(FIGURES) - {"diagnosis"}
 
 
+@pytest.mark.filterwarnings("ignore:constrained_layout not applied")  # seven lines of legend
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_name_breaks_a_figure(name):
     shown = FIGURES[name]()

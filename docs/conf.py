@@ -42,6 +42,7 @@ include_patterns = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
 ]
 # Not even looked into.
 exclude_patterns = ["docs/_*", "build", ".*", "**/.ipynb_checkpoints", "*.egg-info"]

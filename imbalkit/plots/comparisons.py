@@ -134,6 +134,8 @@ def reliability(calibrations: Mapping[str, Calibration], ax: Axes | None = None)
     Below it the model is too sure of itself. Each point is a bin, and its area is the share of
     the images in it: small points are uncertain. (Guo et al. 2017.)
 
+    Calibration is explained in lesson 12.
+
     Args:
         calibrations: ``{"label": Calibration}``, as ``metrics.calibration`` gives it.
         ax: where to draw; a new figure unless given.

@@ -29,6 +29,8 @@ MARKERS = ["o", "s", "^", "D", "v", "P"]
 def use_style() -> None:
     """Set the look of all later figures: seaborn's white grid, safe colours and dashes.
 
+    The set-up of each lesson calls it, from lesson 00 on.
+
     Example:
         >>> use_style()
         >>> plt.rcParams["figure.dpi"]

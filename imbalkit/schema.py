@@ -226,24 +226,28 @@ def like(expected: Any) -> Check:
 
     def check(value: Any, name: str) -> None:
         no_nan(value, name)
-        if isinstance(expected, dict):
-            must_be(isinstance(value, dict), value, name, "a table of names and values")
-            for key, each in expected.items():
-                if key not in value:
-                    raise ValueError(f"{name} lacks {key!r}")
-                like(each)(value[key], _inside(name, str(key)))
-        elif isinstance(expected, list | tuple):
-            list_of(anything, len(expected), len(expected))(value, name)
-            for i, each in enumerate(expected):
-                like(each)(value[i], f"{name}[{i}]")
-        elif isinstance(expected, Tensor):
-            _tensor_like(expected)(value, name)
-        elif isinstance(expected, bool | str):
-            must_be(type(value) is type(expected), value, name, f"a {type(expected).__name__}")
-        elif isinstance(expected, int | float):
-            number(-LARGEST, LARGEST)(value, name)
+        _has_layout(expected, value, name)
 
     return check
+
+
+def _has_layout(expected: Any, value: Any, name: str) -> None:
+    if isinstance(expected, dict):
+        must_be(isinstance(value, dict), value, name, "a table of names and values")
+        for key, each in expected.items():
+            if key not in value:
+                raise ValueError(f"{name} lacks {key!r}")
+            _has_layout(each, value[key], _inside(name, str(key)))
+    elif isinstance(expected, list | tuple):
+        list_of(anything, len(expected), len(expected))(value, name)
+        for i, each in enumerate(expected):
+            _has_layout(each, value[i], f"{name}[{i}]")
+    elif isinstance(expected, Tensor):
+        _tensor_like(expected)(value, name)
+    elif isinstance(expected, bool | str):
+        must_be(type(value) is type(expected), value, name, f"a {type(expected).__name__}")
+    elif isinstance(expected, int | float):
+        number(-LARGEST, LARGEST)(value, name)
 
 
 def no_nan(value: Any, name: str) -> None:

@@ -4,13 +4,16 @@ import hashlib
 import pickle
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from imbalkit import sampling
 from imbalkit.course.exercises.base import Outcome
+from imbalkit.course.lab import set_up
 from imbalkit.data.download import CIFAR
 
 needs_muon = pytest.mark.skipif(
@@ -117,3 +120,21 @@ BROWSER_FLAGS = [
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+
+
+def small_lab(every_test: int):
+    """A lab whose sets are so small that a training takes a fraction of a second.
+
+    Of the test images it keeps one in `every_test`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMBALKIT_OFFLINE", "1")
+        patch.setenv("IMBALKIT_DATA", "/nonexistent")
+        lab = set_up()
+    few = sampling.draw_per_class(lab.train.labels, [60, 50, 40, 30, 25, 20, 15, 10, 8, 6])
+    return replace(
+        lab,
+        train=lab.train.subset(few),
+        validation=lab.validation.subset(range(0, len(lab.validation), 12)),
+        test=lab.test.subset(range(0, len(lab.test), every_test)),
+    )

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import helpers
 import joblib
 import numpy as np
 import pytest
@@ -21,9 +21,8 @@ from benchmarks.leaderboard import __main__ as leaderboard
 from benchmarks.leaderboard import cell as cell_module
 from benchmarks.leaderboard import summary
 from benchmarks.leaderboard.cell import CLOCKS, Budget, Cell, figures, run
-from benchmarks.leaderboard.methods import COMBINATIONS, METHODS, Rounds
-from imbalkit import sampling
-from imbalkit.course.lab import set_up
+from benchmarks.leaderboard.methods import COMBINATIONS, METHODS
+from benchmarks.shared import Rounds
 
 ROOT = Path(__file__).parents[1]
 TINY = Budget(epochs=2, width=4)
@@ -314,18 +313,7 @@ def test_the_methods_of_the_issue_are_there():
 
 @pytest.fixture(scope="module")
 def small_lab():
-    """A lab whose sets are so small that a training takes a fraction of a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IMBALKIT_OFFLINE", "1")
-        patch.setenv("IMBALKIT_DATA", "/nonexistent")
-        lab = set_up()
-    few = sampling.draw_per_class(lab.train.labels, [60, 50, 40, 30, 25, 20, 15, 10, 8, 6])
-    return replace(
-        lab,
-        train=lab.train.subset(few),
-        validation=lab.validation.subset(range(0, len(lab.validation), 12)),
-        test=lab.test.subset(range(0, len(lab.test), 5)),
-    )
+    return helpers.small_lab(every_test=5)
 
 
 @pytest.fixture(scope="module")

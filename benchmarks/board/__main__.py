@@ -13,7 +13,6 @@ import argparse
 import importlib.util
 import json
 import platform
-import subprocess
 import time
 from collections.abc import Iterable
 from datetime import date
@@ -22,12 +21,14 @@ from pathlib import Path
 import joblib
 import torch
 
-from benchmarks.board import corrections, representations
+import benchmarks.board.corrections
+import benchmarks.board.representations  # noqa: F401  # both register methods
 from benchmarks.board.cell import BUDGETS, Cell, run
 from benchmarks.board.images import SETS
 from benchmarks.board.registry import METHODS
+from benchmarks.parent import end_with_parent
+from benchmarks.shared import ROOT, commit
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEDS = {"short": range(5), "medium": range(5), "long": range(3)}
 MAIN = "cifar10-100"
 # The rows that matter on the other sets.
@@ -52,7 +53,8 @@ def read(path: Path) -> dict[Cell, dict]:
 
 def finish(cells: Iterable[Cell], path: Path, jobs: int, own: Path | None = None) -> dict:
     """The records of all cells; those that the file lacks are trained first, and added to it."""
-    missing = [cell for cell in dict.fromkeys(cells) if cell not in read(path)]
+    finished = read(path)
+    missing = [cell for cell in dict.fromkeys(cells) if cell not in finished]
     path.parent.mkdir(parents=True, exist_ok=True)
     trained = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
         joblib.delayed(train)(cell, own) for cell in missing
@@ -72,13 +74,13 @@ def finish(cells: Iterable[Cell], path: Path, jobs: int, own: Path | None = None
 
 def train(cell: Cell, own: Path | None) -> dict:
     """What a process does."""
+    end_with_parent()
     register(own)
     return run(cell)
 
 
 def register(own: Path | None) -> None:
-    """Import the modules that register methods: ours, and a file of one's own."""
-    assert corrections and representations
+    """Import a file of one's own that registers methods, once in a process."""
     if own is not None and own.stem not in LOADED:
         spec = importlib.util.spec_from_file_location(own.stem, own)
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
@@ -90,11 +92,9 @@ LOADED: set[str] = set()
 
 def origin() -> dict:
     """With which code and releases a cell was trained."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "date": date.today().isoformat(),
-        "commit": commit or None,
+        "commit": commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
@@ -110,11 +110,6 @@ def chosen(method: str, epochs: int, done: dict[Cell, dict]) -> Cell | None:
         return max(row["validation"] for row in done[cell]["rows"].values())
 
     return max(tried, key=score)
-
-
-def settings_of(method: str, budget: str, done: dict[Cell, dict]) -> Cell | None:
-    """The long budget takes the settings of the medium one: a grid of long ones costs hours."""
-    return chosen(method, BUDGETS["medium" if budget == "long" else budget], done)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -138,15 +133,16 @@ def main(argv: list[str] | None = None) -> None:
             return finish(cells, wanted.output, wanted.jobs, wanted.own)
 
     for budget in wanted.budgets:
-        tried_at = "medium" if budget == "long" else budget
+        # The long budget takes the settings of the medium one: a grid of long ones costs hours.
+        tried_at = BUDGETS["medium" if budget == "long" else budget]
         methods = wanted.methods or list(METHODS)
         grid = [
-            Cell(method, setting, MAIN, BUDGETS[tried_at], 0)
+            Cell(method, setting, MAIN, tried_at, 0)
             for method in methods
             for setting in METHODS[method].grid
         ]
         done = all_of(grid)
-        settings = {m: settings_of(m, budget, done).setting for m in methods}
+        settings = {m: chosen(m, tried_at, done).setting for m in methods}
         for images in wanted.images:
             rows = methods if images == MAIN or wanted.methods else FEW
             all_of(

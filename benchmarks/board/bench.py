@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
 
+from imbalkit import metrics
 from imbalkit.course.lab import Lab
 from imbalkit.data import Batches
 from imbalkit.fast import SMALL, SMALL_SHARE, MirrorAveraged, Resize, fast_net, muon_and_sgd
@@ -89,27 +89,14 @@ class Bench:
             )
         return model
 
+    def score(self, model: nn.Module) -> float:
+        """Balanced accuracy on the validation images."""
+        logits, labels = self.logits(model, "validation")
+        confusion = metrics.confusion(labels, logits.argmax(1), len(self.counts))
+        return metrics.summary(confusion)["balanced_accuracy"]
+
     def logits(self, model: nn.Module, part: str) -> tuple[Tensor, Tensor]:
         """Logits (N, C) and labels (N,) of "validation" or "test", with the mirror image."""
         mirrored = len(self.lab.augment) > 1  # a mirrored digit is no digit
         images = getattr(self.lab, part)
         return predict(MirrorAveraged(model) if mirrored else model, self.lab.eval_batches(images))
-
-
-class Rounds(Sampler[int]):
-    """Passes of another sampler, one after the other, cut into epochs of `length` indices."""
-
-    def __init__(self, sampler: Sampler[int], length: int):
-        self.sampler, self.length = sampler, length
-        self.rest = iter(())
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self):
-        for _ in range(self.length):
-            index = next(self.rest, None)
-            if index is None:
-                self.rest = iter(self.sampler)
-                index = next(self.rest)
-            yield index

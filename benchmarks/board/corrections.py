@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from benchmarks.board.bench import Bench, Rounds
+from benchmarks.board.bench import Bench
 from benchmarks.board.registry import correction
+from benchmarks.shared import Rounds, Times, with_prior_removed
 from imbalkit import sampling, stages, weights
 from imbalkit.losses import FocalLoss, LDAMLoss, WeightedCrossEntropy
 from imbalkit.models import CosineClassifier
@@ -22,18 +23,13 @@ def cross_entropy(bench: Bench, _) -> Iterator[tuple[str, nn.Module]]:
     model = bench.fit(bench.net())
     yield "cross-entropy", model
 
-    def score(candidate: nn.Module) -> float:
-        logits, labels = bench.logits(candidate, "validation")
-        hits = (logits.argmax(1) == labels).double()
-        return sum(hits[labels == c].mean().item() for c in range(len(bench.counts)))
-
     adjusted = [with_prior_removed(model, bench.counts, tau) for tau in TAUS]
-    yield "logit adjustment, tau by validation", max(adjusted, key=score)
+    yield "logit adjustment, tau by validation", max(adjusted, key=bench.score)
     normalized = []
     for tau in TAUS:
         normalized.append(copy.deepcopy(model))
         normalized[-1].classifier = stages.tau_normalized(model.classifier, tau)
-    yield "tau-normalization", max(normalized, key=score)
+    yield "tau-normalization", max(normalized, key=bench.score)
     balanced = bench.batches(sampling.weighted_sampler(bench.lab.train.labels))
     for name, mend in (
         ("new classifier (cRT)", stages.retrain_classifier),
@@ -43,15 +39,6 @@ def cross_entropy(bench: Bench, _) -> Iterator[tuple[str, nn.Module]]:
         mended = copy.deepcopy(model)
         mend(mended, balanced, STAGE_2_EPOCHS, show_progress=False)
         yield name, mended
-
-
-def with_prior_removed(model: nn.Module, counts, tau: float) -> nn.Module:
-    """A copy whose logits have tau log(n_c / N) subtracted: in the bias, so nothing is added."""
-    model = copy.deepcopy(model)
-    n = torch.tensor(counts).float()
-    with torch.no_grad():
-        model.classifier.bias -= tau * (n / n.sum()).log().to(model.classifier.bias)
-    return model
 
 
 @correction("balanced softmax", lesson="09")
@@ -144,14 +131,3 @@ def ldam_alone(bench: Bench, scale: float) -> nn.Module:
 @correction("LDAM-DRW", grid=(10.0, 20.0, 30.0), lesson="09")
 def ldam_drw(bench: Bench, scale: float) -> nn.Module:
     return ldam(bench, scale, switch=0.8)
-
-
-class Times(nn.Module):
-    """Logits times a number."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, logits):
-        return logits * self.factor

@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import json
 import platform
-import subprocess
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from benchmarks.leaderboard import summary
 from benchmarks.leaderboard.cell import QUICK, Budget, Cell, run, schema_of
 from benchmarks.leaderboard.methods import METHODS
 from benchmarks.parent import end_with_parent
+from benchmarks.shared import commit
 from imbalkit.course.embedded import find_data
 from imbalkit.files import atomic_path
 from imbalkit.sealed import read_json, write_json
@@ -91,11 +91,9 @@ def load(cell: Cell, folder: Path) -> dict | None:
 
 def origin() -> dict:
     """With which code and releases a cell was trained."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "date": date.today().isoformat(),
-        "commit": commit or None,
+        "commit": commit(),
         "versions": {
             "imbalkit": imbalkit.__version__,
             "torch": torch.__version__,

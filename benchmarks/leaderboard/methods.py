@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.data import Sampler
 
 from benchmarks.leaderboard.cell import Bench
+from benchmarks.shared import Rounds, Times, with_prior_removed
 from imbalkit import multitask, sampling, selfsupervised, stages, weights
 from imbalkit.augmentation import ColorJitter, Mixup, PasteRare, PerClass, RandomAffine, Remix
 from imbalkit.data import RandomFlip
@@ -61,14 +61,6 @@ def cross_entropy(bench: Bench, _):
         yield name, mended
 
 
-def with_prior_removed(model, counts, tau: float):
-    """A copy whose logits have tau log(n_c / N) subtracted: in the bias, so nothing is added."""
-    model = copy.deepcopy(model)
-    with torch.no_grad():
-        model.classifier.bias -= LogitAdjustedLoss(counts, tau).adjustment
-    return model
-
-
 def with_loss(name: str, make_loss: Callable, also: Callable = lambda bench, setting: ()):
     """A method that trains with another loss; `also` gives further augmentations."""
 
@@ -98,25 +90,6 @@ def with_sampler(name: str, make_sampler: Callable):
     return train
 
 
-class Rounds(Sampler[int]):
-    """Passes of another sampler, one after the other, cut into epochs of `length` indices."""
-
-    def __init__(self, sampler: Sampler[int], length: int):
-        self.sampler, self.length = sampler, length
-        self.rest = iter(())
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        for _ in range(self.length):
-            index = next(self.rest, None)
-            if index is None:
-                self.rest = iter(self.sampler)
-                index = next(self.rest)
-            yield index
-
-
 def over_sampling(labels, counts, epochs):
     return sampling.CountSampler(labels, [max(counts)] * len(counts))
 
@@ -142,17 +115,6 @@ def ldam_drw(bench: Bench, scale: float):
     early = LDAMLoss(bench.counts, scale=scale)
     deferred(bench, 0.8, model, loss_fn=early, late_loss_fn=late)
     yield "LDAM-DRW", nn.Sequential(model, Times(scale))  # cosines alone are no logits
-
-
-class Times(nn.Module):
-    """Logits times a number."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, logits):
-        return logits * self.factor
 
 
 def deferred(bench: Bench, share: float, model=None, also=(), late_batches=None, **losses):

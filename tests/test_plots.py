@@ -4,7 +4,6 @@ import base64
 import io
 import os
 import re
-import subprocess
 import sys
 
 import matplotlib
@@ -282,16 +281,10 @@ def test_show_in_a_terminal_prints_the_description_and_closes(capsys):
     assert not plt.get_fignums()
 
 
-def test_show_needs_no_ipython_and_no_screen():
-    script = """
-import sys
-sys.modules["IPython"] = None  # as where it is not installed
-from imbalkit import plots
-plots.show(plots.class_histogram([3, 1], "ab").figure, "Two bars.")
-"""
-    env = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": SEARCH_PATH}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Two bars.\n", "")
+def test_show_needs_no_ipython_and_no_screen(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "IPython", None)  # as where it is not installed
+    plots.show(plots.class_histogram([3, 1], "ab").figure, "Two bars.")
+    assert capsys.readouterr() == ("Two bars.\n", "")
 
 
 @pytest.mark.notebooks

@@ -224,6 +224,21 @@ def with_labels(targets):
     return diagnose(model, batches())
 
 
+def with_new_head(new):
+    model = nn.Sequential(*mlp(32), nn.ReLU(), nn.Linear(32, 3))
+    optimizer = train(model, optimizer=Adam(model.parameters(), 0.02), steps=200)
+    if new:
+        nn.init.normal_(model[4].weight, std=0.1)
+        model[4] = nn.Linear(32, 3)
+    return diagnose(model, batches(), optimizer=None if new else optimizer)
+
+
+def one_at_a_time(reduction):
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([0.3, 0.9, 1.8]), reduction=reduction)
+    data = [(x[None], y[None]) for x, y in zip(*points((160, 64, 32), 3.0), strict=True)]
+    return examined(mlp(), data, weighted, steps=1)
+
+
 CASES = {
     "non_finite": (lambda: diagnose(trained()[0], batches(NAN)), healthy),
     "label_range": (lambda: diagnose(trained()[0], batches(X, Y + 1)), healthy),
@@ -251,6 +266,7 @@ CASES = {
         lambda: with_counts((160, 64, 32), [1.6, 0.6, 0.3]),
         lambda: with_counts((160, 64, 32), [0.3, 0.6, 1.6]),
     ),
+    "cancelled_class_weights": (lambda: one_at_a_time("mean"), lambda: one_at_a_time("sum")),
     "compensated_twice": (
         lambda: with_counts((86, 85, 85), [0.1, 1.0, 5.0]),
         lambda: with_counts((86, 85, 85), [1.0, 1.0, 1.0]),
@@ -269,6 +285,11 @@ CASES = {
         lambda: with_layers(lambda model: model[0].bias.fill_(-100)),
         lambda: with_layers(lambda model: None),
     ),
+    "zero_gradient": (
+        lambda: examined(mlp(), loss_fn=lambda out, y: 0 * F.cross_entropy(out, y)),
+        healthy,
+    ),
+    "new_last_layer": (lambda: with_new_head(True), lambda: with_new_head(False)),
     "vanishing_gradients": (
         lambda: examined(deep(nn.Sigmoid), steps=20),
         lambda: examined(deep(nn.ReLU), steps=20),

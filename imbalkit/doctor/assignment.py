@@ -1,5 +1,7 @@
 """The best one-to-one assignment of rows to columns, without a library for it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -56,3 +58,23 @@ def best_assignment(gains: np.ndarray) -> np.ndarray:
             if row == start:
                 break
     return column_of
+
+
+def named_numbering(numbering: Sequence[int]) -> str:
+    """A numbering in words: what each label becomes, -1 where no image has it.
+
+    Example:
+        >>> named_numbering([1, 2, 3, -1])
+        'label + 1'
+        >>> named_numbering([0, 1, 3, 4, -1])
+        'label + 1 from 2 on'
+        >>> named_numbering([2, 0, 1])
+        '0 -> 2, 1 -> 0, 2 -> 1'
+    """
+    moved = {c: new - c for c, new in enumerate(numbering) if new not in (-1, c)}
+    seen = [c for c, new in enumerate(numbering) if new != -1]
+    first = min(moved, default=0)
+    if len(set(moved.values())) == 1 and list(moved) == [c for c in seen if c >= first]:
+        words = f"label {'+' if moved[first] > 0 else '-'} {abs(moved[first])}"
+        return words if first == seen[0] else f"{words} from {first} on"
+    return ", ".join(f"{c} -> {numbering[c]}" for c in list(moved)[:6])

@@ -23,6 +23,7 @@ DIAGNOSING = "lesson 01, diagnosing single-class collapse"
 NORMALIZATION = "lesson 02, normalization"
 WEIGHTS = "lesson 03, weighted cross-entropy"
 SAMPLING = "lesson 05, sampling"
+MARGINS = "lesson 09, margins and priors"
 
 CAUSES = {
     "non_finite": Cause(
@@ -41,10 +42,12 @@ CAUSES = {
         DIAGNOSING,
     ),
     "duplicate_inputs": Cause(
-        "The same image comes with different labels, so there is nothing to tell the classes "
-        "apart. Most often a dataset returns one image for every index, or blank ones.",
+        "The same few images come again and again, or one image with different labels, so there is "
+        "little to tell the classes apart by. Most often a dataset returns one image for every "
+        "index, or a sampler got one weight for each class in place of one for each image.",
         "x, y = next(iter(train_batches))\n"
-        "print(len(x.flatten(1).unique(dim=0)), 'different images of', len(x))",
+        "print(len(x.flatten(1).unique(dim=0)), 'different images of', len(x))\n"
+        "sampler = WeightedRandomSampler(class_weights[labels], len(labels))  # one for each image",
         DIAGNOSING,
     ),
     "double_softmax": Cause(
@@ -78,8 +81,8 @@ CAUSES = {
         NORMALIZATION,
     ),
     "train_eval_mismatch": Cause(
-        "What the model is evaluated on is prepared otherwise than what it was trained on. It "
-        "answers images that it has never seen the like of.",
+        "What the model is evaluated on is prepared otherwise than what it was trained on, or its "
+        "classes are numbered otherwise. The answers then fit neither the images nor the labels.",
         "prepare = Normalize(mean, std)  # one object for both, from the training images\n"
         "train_set.transform, eval_set.transform = Compose([augment, prepare]), prepare",
         NORMALIZATION,
@@ -125,6 +128,13 @@ CAUSES = {
         "loss_fn = torch.nn.CrossEntropyLoss(weight=weights)",
         WEIGHTS,
     ),
+    "cancelled_class_weights": Cause(
+        "The mean of a weighted loss divides by the sum of the weights in its batch. In a batch of "
+        "one image the weight cancels, also where many such batches are added up to a step.",
+        "loss_fn = torch.nn.CrossEntropyLoss(weight=weights, reduction='sum')\n"
+        "loss = loss_fn(logits, targets) / images_per_step  # or larger batches",
+        WEIGHTS,
+    ),
     "compensated_twice": Cause(
         "The batches are already balanced and the loss weighs the classes as well, so the rare "
         "classes are now favoured and predicted too often. Balance once: by the sampler or by the "
@@ -167,6 +177,21 @@ CAUSES = {
         "torch.nn.init.zeros_(layer.bias)  # then train at a smaller learning rate",
         DIAGNOSING,
     ),
+    "zero_gradient": Cause(
+        "The loss gives every parameter the gradient 0, so nothing can be learned. It does not "
+        "depend on the outputs, as a softmax of one score does not, or the numbers are rounded to "
+        "0, as half precision does without a GradScaler.",
+        "print(model(x)[:4], loss_fn(model(x), y))  # one output: BCEWithLogitsLoss\n"
+        "scaler = torch.amp.GradScaler()  # in float16: scale(loss).backward(), step, update",
+        DIAGNOSING,
+    ),
+    "new_last_layer": Cause(
+        "The layers are trained and the last one is as it was drawn. It was replaced, or its "
+        "weights were not loaded because names or shapes did not fit.",
+        "missing, unexpected = model.load_state_dict(state, strict=False)\n"
+        "print(missing, unexpected)  # both must be empty, or the head must be trained",
+        DIAGNOSING,
+    ),
     "vanishing_gradients": Cause(
         "The gradient of the first layers is a tiny fraction of the last one's, so that they stay "
         "as they were drawn. Deep stacks of sigmoid or tanh, or badly scaled weights, do that.",
@@ -188,12 +213,12 @@ CAUSES = {
         DIAGNOSING,
     ),
     "class_imbalance": Cause(
-        "The frequent classes are predicted and the rare ones hardly ever, as their share of the "
-        "loss would have it. Let each class add as much to the loss, first late in training, and "
-        "judge by the mean of the recalls.",
-        "weights = counts.sum() / (len(counts) * counts.float())\n"
-        "loss_fn = torch.nn.CrossEntropyLoss(weight=weights)  # lessons 03 to 06: what it costs",
-        WEIGHTS,
+        "The classes come in very different numbers, and the answers lean to the frequent ones. "
+        "Take their shares out of the logits, which needs no training, and judge by the mean of "
+        "the recalls.",
+        "logits = model(x) - (counts / counts.sum()).log()  # lesson 09; nothing is trained\n"
+        "# in a new training: balanced batches for its last fifth (lesson 06), which may gain more",
+        MARGINS,
     ),
     "undertrained": Cause(
         "Nothing is broken: the model learns when it is trained on, and was not trained enough. "

@@ -61,7 +61,7 @@ def look_at_predictions(
     train = train.with_classes(facts.classes, facts.binary)
     usable = measure.usable_rows(train, facts.classes)
     operation = measure.eval_operation(model, train.inputs[:2], device)
-    kind = measure.kind_of(scores, facts.binary, operation)
+    kind = measure.kind_of(scores, facts.binary, operation, facts.loss)
     wrong = {train.name: measure.wrong_targets(train, facts.classes, loss_fn)}
     on_train, spread = judge(scores, train, usable, kind)
     eval_usable = on_eval = None

@@ -93,21 +93,23 @@ def look_at_outputs(
         scores = scores.float()
     extreme = (scores == scores.min()) | (scores == scores.max())
     over_the_batch = not binary and len(inputs) > 1
+    loss = examine_loss(loss_fn, scores, targets.to(device))
     return OutputFacts(
         binary=binary,
         classes=2 if binary else logits.shape[1],
-        train_kind=kind_of(scores, binary, operation),
+        train_kind=kind_of(scores, binary, operation, loss),
         last_operation=operation,
         batch_softmax=over_the_batch and sums_to_one(scores, 0) and not sums_to_one(scores, 1),
         at_bounds=extreme.float().mean().item(),
-        loss=examine_loss(loss_fn, scores, targets.to(device)),
+        loss=loss,
     )
 
 
-def kind_of(scores: Tensor, binary: bool, operation: str) -> Kind:
-    """What scores (N, C) or (N, 1) are, the last operation being known."""
+def kind_of(scores: Tensor, binary: bool, operation: str, loss: LossFacts) -> Kind:
+    """What scores (N, C) or (N, 1) are, the last operation and the loss being known."""
     if binary:
-        return "probabilities" if operation in ("Sigmoid", "Softmax") else "logits"
+        meant = operation in ("Sigmoid", "Softmax") or loss.wants == "probabilities"
+        return "probabilities" if meant else "logits"
     if sums_to_one(scores, 1):
         return "probabilities"
     return "log_probabilities" if are_log_probabilities(scores) else "logits"

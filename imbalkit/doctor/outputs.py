@@ -5,7 +5,7 @@ Both are found by looking at numbers, not at names, so that any module and any f
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -107,7 +107,8 @@ class LossFacts:
 
     Attributes:
         wants: "logits" (adding a constant to a row changes nothing, or large scores of either sign
-            are best), "log_probabilities" (it changes by that constant), or "other".
+            are best), "log_probabilities" (it changes by that constant), "probabilities" (it is
+            least at 0 and 1), or "other".
         squashes: does it apply its own softmax or sigmoid twice, so that perfect scores cost as
             much however large they are?
         floor: the loss of perfect, very large logits, in units of the loss of equal logits.
@@ -115,6 +116,7 @@ class LossFacts:
             found.
         breaks: is it infinite or NaN for very confident scores, right or wrong?
         sums: does it add up the images of a batch in place of averaging them?
+        cancels: does a batch of one image pull as strongly whatever the weight of its class?
         problem: the error that the loss raised, else "".
     """
 
@@ -124,6 +126,7 @@ class LossFacts:
     weights: Tensor | None = None
     breaks: bool = False
     sums: bool = False
+    cancels: bool = False
     problem: str = ""
 
 
@@ -158,6 +161,13 @@ def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     def loss(x: Tensor, repeat: int = 1) -> Tensor:
         return loss_fn(x.repeat(repeat, 1), torch.cat([y] * repeat)).mean()
 
+    if _is_least_at_0_and_1(loss, right, 1 / classes):
+        return _facts(loss, "probabilities", scores.softmax(1), right)
+    facts = _facts_of_scores(loss, scores, right)
+    return replace(facts, cancels=_cancels(loss_fn, facts.weights, y))
+
+
+def _facts_of_scores(loss: Callable, scores: Tensor, right: Tensor) -> LossFacts:
     plain, shifted = loss(scores).item(), loss(scores + 3).item()
     tolerance = 1e-3 * (1 + abs(plain))
     wants = "logits" if abs(shifted - plain) < tolerance else "other"
@@ -181,17 +191,40 @@ def _binary_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFact
         target = y.to(targets.dtype).view(shape).repeat(repeat, *[1] * len(tail))
         return loss_fn(x.repeat(repeat, *[1] * (x.ndim - 1)), target).mean()
 
+    right = (sign + 1) / 2
+    if _is_least_at_0_and_1(loss, right, 0.5):
+        return _facts(loss, "probabilities", 0.5 + 0.1 * sign, right)
     return _facts(loss, "logits", sign * 0.3, sign)
+
+
+def _is_least_at_0_and_1(loss: Callable, right: Tensor, guess: float) -> bool:
+    """Do perfect probabilities cost nothing, and larger scores not less?
+
+    As in BCELoss, MSELoss, or an overlap (Dice). A loss of logits is far from 0 at scores of 1.
+    """
+    perfect = loss(right).item()
+    of_a_guess = loss(torch.full_like(right, guess)).item()
+    return perfect < 1e-3 * of_a_guess and not _is_margin(loss, right)
+
+
+def _is_margin(loss: Callable, right: Tensor) -> bool:
+    """Do the differences of the scores count alone, if they are large, as in a hinge loss?"""
+    try:
+        return all(abs(loss(x).item()) < 1e-3 for x in (right + 3, 10 * right))
+    except Exception:  # BCELoss refuses what is no probability
+        return False
 
 
 def _facts(loss: Callable, wants: str, scores: Tensor, right: Tensor) -> LossFacts:
     """What remains to be found: `scores` are some, `right` is best where it is large."""
-    sums, equal = _adds_up(loss, scores), torch.zeros_like(right)
+    of_equal = 1 / len(right) if wants == "probabilities" else 0.0
+    sums, equal = _adds_up(loss, scores), torch.full_like(right, of_equal)
     floor, squashes, breaks = 0.0, False, False
     if wants == "logits":
         floor, squashes = _floor(loss, right, equal)
         breaks = _breaks(loss, right)
-    return LossFacts(wants, squashes, floor, _pull(loss, equal), breaks, sums)
+    pull = _pull(loss, equal)
+    return LossFacts(wants, squashes, floor, pull, breaks, sums)
 
 
 def _floor(loss: Callable, right: Tensor, equal: Tensor) -> tuple[float, bool]:
@@ -224,6 +257,19 @@ def _pull(loss: Callable, equal: Tensor) -> Tensor | None:
     if not size.isfinite().all() or size.sum() == 0:
         return None
     return size / size.mean()
+
+
+def _cancels(loss_fn: Callable, weights: Tensor | None, y: Tensor) -> bool:
+    """Does an image alone pull as strongly in the heaviest class as in the lightest?"""
+    if weights is None:
+        return False
+    pulls = []
+    for c in (int(weights.argmax()), int(weights.argmin())):
+        scores = torch.zeros(1, len(weights), device=y.device, requires_grad=True)
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(loss_fn(scores, y[c : c + 1]).mean(), scores)
+        pulls.append(gradient.norm().item())
+    return max(pulls) < 1.01 * min(pulls)
 
 
 def _adds_up(loss: Callable, scores: Tensor) -> bool:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,6 +36,23 @@ class Clock:
         return time.perf_counter() + share * self.seconds
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """How many of the inputs read are different, and which share also comes with another label."""
+
+    read: int
+    different: int
+    contradicted: float
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What a DataLoader's sampler says of itself: its weights, and the images of the data set."""
+
+    weights: int
+    images: int
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """What was read of one iterable of batches.
@@ -45,6 +63,7 @@ class Sample:
         target_batches: the targets of every batch read, also of those whose inputs were not kept.
         consumed: a sentence for the report.
         exhausted: were all batches read?
+        sampler: where a DataLoader draws by weights.
         labels: int64 (N,), the classes of the inputs kept, as they are, also where no such class
             exists. This and what follows is there after `with_classes`.
         class_batches: the classes of every batch read, those that exist.
@@ -57,6 +76,7 @@ class Sample:
     target_batches: list[Tensor]
     consumed: str
     exhausted: bool
+    sampler: Sampler | None = None
     labels: Tensor | None = None
     class_batches: tuple[Tensor, ...] = ()
     class_counts: Tensor | None = None
@@ -70,6 +90,24 @@ class Sample:
     def classes_read(self) -> int:
         """How many classes have an image in the batches read."""
         return int((self.class_counts > 0).sum())
+
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Which inputs come more than once."""
+        flat = self.inputs.reshape(len(self.inputs), -1)
+        unique, which = flat.unique(dim=0, return_inverse=True)
+        low = torch.full((len(unique),), 10**9).scatter_reduce(0, which, self.labels, "amin")
+        high = torch.full((len(unique),), -(10**9)).scatter_reduce(0, which, self.labels, "amax")
+        share = (low < high)[which].float().mean().item()
+        return Repeats(len(flat), len(unique), share)
+
+    @cached_property
+    def blank(self) -> float:
+        """Share of the inputs, of sixteen numbers or more, all of whose numbers are the same."""
+        flat = self.inputs.reshape(len(self.inputs), -1)
+        if flat.shape[1] < 16 or not flat.is_floating_point():
+            return 0.0
+        return (flat.amax(1) == flat.amin(1)).float().mean().item()
 
     def with_classes(self, classes: int, binary: bool) -> "Sample":
         """The same sample with its targets turned into classes, whose number is known now."""
@@ -132,7 +170,18 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
         target_batches,
         read_text,
         exhausted,
+        sampler_of(batches),
     )
+
+
+def sampler_of(batches: Iterable) -> Sampler | None:
+    """What there is to read of a DataLoader that draws by weights, before any batch is drawn."""
+    sampler = getattr(batches, "sampler", None)
+    weights, images = getattr(sampler, "weights", None), getattr(batches, "dataset", None)
+    try:
+        return Sampler(len(weights), len(images))
+    except TypeError:  # no weights, or a stream whose length nobody knows
+        return None
 
 
 def _can_be_joined(x: Tensor, first: Tensor) -> bool:

@@ -244,10 +244,22 @@ class Record:
 
     @property
     def untrained(self) -> bool:
-        """Has the optimizer, which keeps a record, taken no step, and is no gradient left?"""
+        """Has the optimizer, which keeps a record, taken no step, is no gradient left, and has no
+        BatchNorm seen a batch?"""
         if self.optimizer is None or self.left_gradient is not None or has_stepped(self.optimizer):
             return False
-        return keeps_state(self.optimizer)
+        return keeps_state(self.optimizer) and not self.batches_seen
+
+    @property
+    def batches_seen(self) -> int:
+        """Batches that went through a BatchNorm layer in training mode; 0 where there is none."""
+        counts = [
+            int(module.num_batches_tracked)
+            for module in self.model.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and module.num_batches_tracked is not None
+        ]
+        return max(counts, default=0)
 
     @property
     def eval_is_worse(self) -> bool:
@@ -268,16 +280,22 @@ class Record:
         return self.loss.wants == "log_probabilities" and self.train_kind != "log_probabilities"
 
     @property
-    def renumbered(self) -> float:
-        """Accuracy in evaluation if its classes were renumbered in the best way."""
+    def renumbered(self) -> tuple[float, list[int]]:
+        """Accuracy in evaluation with its classes renumbered in the best way, and that numbering.
+
+        The numbering is chosen on every other image and judged on those between: with few images
+        of many classes one that fits them all is found by chance.
+        """
         p = self.on_eval
-        if p is None:
-            return 0.0
-        pairs = p.labels * self.classes + p.predicted
+        if p is None or len(p.labels) < 2:
+            return 0.0, []
+        pairs = (p.labels * self.classes + p.predicted)[::2]
         confusion = torch.bincount(pairs, minlength=self.classes**2)
         columns = best_assignment(confusion.view(self.classes, self.classes).numpy())
-        hits = p.predicted == torch.from_numpy(columns)[p.labels]
-        return int(hits.sum()) / len(p.labels)
+        hits = p.predicted[1::2] == torch.from_numpy(columns)[p.labels[1::2]]
+        seen = p.present.nonzero().flatten().tolist()
+        numbering = [int(columns[c]) if c in seen else -1 for c in range(self.classes)]
+        return int(hits.sum()) / len(hits), numbering
 
 
 def keeps_state(optimizer: torch.optim.Optimizer) -> bool:
@@ -290,3 +308,23 @@ def has_stepped(optimizer: torch.optim.Optimizer) -> bool:
     """Is there a record of a step? Adagrad makes its records before the first one."""
     states = [s for s in optimizer.state.values() if isinstance(s, dict)]
     return bool(states) and any(s.get("step", 1) > 0 for s in states)
+
+
+def steps_taken(optimizer: torch.optim.Optimizer | None) -> int | None:
+    """The number of steps, where the optimizer counts them (Adam does, SGD does not)."""
+    if optimizer is None:
+        return None
+    counted = [s["step"] for s in optimizer.state.values() if isinstance(s, dict) and "step" in s]
+    return int(max(counted)) if counted else None
+
+
+def all_steps_were_empty(optimizer: torch.optim.Optimizer) -> bool:
+    """Does it hold means of earlier gradients, all of which are exactly 0?"""
+    means = [
+        value
+        for state in optimizer.state.values()
+        if isinstance(state, dict)
+        for value in state.values()
+        if isinstance(value, Tensor) and value.ndim and value.is_floating_point()
+    ]
+    return bool(means) and not any(bool(value.any()) for value in means)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from imbalkit.doctor.assignment import named_numbering
 from imbalkit.doctor.checks.answer import (
     Answer,
     Healthy,
@@ -24,8 +25,15 @@ FAR_FROM_ONE = 20
 # Mixing two images halves the variance at most, cropping into a border a little more; a deviation
 # twice as large or small, or a mean off by half a deviation, is another preparation.
 SHIFTED, STRETCHED = 0.5, 2.0
+# A numbering that is chosen on half of the images, and guesses on the others, comes to 0.1 of ten
+# classes.
+RENUMBERED = 0.25
 # Neighbouring pixels of photographs correlate by 0.9 and more; noise and blur change it by less.
 SCRAMBLED = 0.2
+# Of 200 images or more at most one in twenty is another one: none was meant to come so often.
+MANY_ROWS, FEW_INPUTS = 200, 0.05
+# Photographs of one color are rare; pixels that were divided by 255 as whole numbers are all 0.
+BLANK = 0.2
 # Shuffled labels reach five standard deviations in less than one of a million examinations.
 DEVIATIONS = 5
 
@@ -68,7 +76,8 @@ def label_range(record: Record) -> Answer:
     if record.bad_targets:
         return finding("label_range", FAULT, record.bad_targets)
     labels = record.train.labels
-    if record.train.exhausted and record.train.classes_read == 1 and record.classes > 1:
+    one_class = record.train.exhausted and record.train.classes_read == 1
+    if one_class and record.classes > 1 and not _come_again(record):
         numbers = {
             "labels": f"all {len(labels):,} that were read are {int(labels[0])}",
             "outputs of the model": record.classes,
@@ -80,22 +89,33 @@ def label_range(record: Record) -> Answer:
 
 def duplicate_inputs(record: Record) -> Answer:
     """Are the images different from each other?"""
-    flat = record.train.inputs.reshape(len(record.train.inputs), -1)
-    unique, which = flat.unique(dim=0, return_inverse=True)
-    labels = record.train.labels[: len(flat)]
-    low = torch.full((len(unique),), 10**9).scatter_reduce(0, which, labels, "amin")
-    high = torch.full((len(unique),), -(10**9)).scatter_reduce(0, which, labels, "amax")
-    contradicted = low < high
-    share = contradicted[which].float().mean().item()
+    repeats, sampler = record.train.repeats, record.train.sampler
     numbers = {
-        "different inputs": f"{len(unique):,} of {len(flat):,}",
-        "inputs that also come with another label": f"{share:.0%}",
+        "different inputs": f"{repeats.different:,} of {repeats.read:,}",
+        "inputs that also come with another label": f"{repeats.contradicted:.0%}",
     }
-    if share > 0.5:  # then most labels cannot be learned, whatever the model
+    if sampler is not None and sampler.weights < sampler.images:
+        numbers = {"weights of the sampler": f"{sampler.weights:,}"} | numbers
+        numbers["images of the data set"] = f"{sampler.images:,}, of which only the first are drawn"
         return finding("duplicate_inputs", FAULT, numbers)
-    if share > 0.05:
+    if record.train.blank > BLANK and repeats.different > 1:
+        return NotChecked("most inputs hold one number alone: see the scale of the inputs")
+    if repeats.contradicted > 0.5:  # then most labels cannot be learned, whatever the model
+        return finding("duplicate_inputs", FAULT, numbers)
+    # A small set that is read once repeats nothing; ten inputs in hundreds teach ten labels.
+    if _come_again(record):
+        if sampler is not None:
+            numbers["images of the data set"] = f"{sampler.images:,}"
+        return finding("duplicate_inputs", FAULT, numbers)
+    if repeats.contradicted > 0.05:
         return finding("duplicate_inputs", WARNING, numbers)
-    return Healthy(f"{len(unique):,} of {len(flat):,} inputs are different")
+    return Healthy(f"{repeats.different:,} of {repeats.read:,} inputs are different")
+
+
+def _come_again(record: Record) -> bool:
+    """Are there many inputs, and hardly any different ones?"""
+    repeats = record.train.repeats
+    return repeats.read >= MANY_ROWS and repeats.different <= FEW_INPUTS * repeats.read
 
 
 def input_range(record: Record) -> Answer:
@@ -107,6 +127,9 @@ def input_range(record: Record) -> Answer:
         return Healthy(f"the model itself normalises its inputs ({record.normalizes})")
     if not record.usable.any():
         return NotChecked("no usable images")
+    if record.train.blank > BLANK and record.train.repeats.different > 1:
+        numbers = {"inputs that hold one number alone": f"{record.train.blank:.0%}"}
+        return finding("input_range", if_failing(record), numbers)
     x = record.first_input if record.first_input is not None else x[record.usable]
     size = x.square().mean().sqrt().item()
     spread = x.std(correction=0).item()
@@ -159,10 +182,13 @@ def train_eval_mismatch(record: Record) -> Answer:
             texts = ", ".join(f"{value:.2f}" for value in values)
             numbers[f"correlation of neighbours along each axis, {name}"] = texts
         return finding("train_eval_mismatch", FAULT, numbers)
-    if record.eval_is_worse and record.renumbered > max(0.5, 2 * record.on_eval.accuracy):
+    renumbered, numbering = record.renumbered
+    gain = renumbered - record.on_eval.accuracy
+    if record.eval_is_worse and renumbered > RENUMBERED and gain > min(0.2, renumbered / 2):
         numbers = {
             "accuracy in evaluation": f"{record.on_eval.accuracy:.1%}",
-            "with the classes renumbered": f"{record.renumbered:.1%}",
+            "with the classes renumbered": f"{renumbered:.1%}",
+            "label in evaluation -> class of the model": named_numbering(numbering),
         }
         return finding("train_eval_mismatch", FAULT, numbers)
     return Healthy("training and evaluation inputs have like statistics")
@@ -240,6 +266,8 @@ def labels_out_of_step(record: Record) -> Answer:
     """Do the labels depend on the images at all?"""
     if not record.failing:
         return NotChecked("not needed: the model has learned")
+    if record.train.repeats.contradicted > 0.05:
+        return NotChecked("the same inputs come with several labels: see the different images")
     if record.dependence is None:
         return NotChecked(
             "needs 20 usable images of each class, 100 outside the largest, and no indices"

@@ -5,7 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from imbalkit.doctor.checks.answer import Answer, Healthy, NotChecked, finding, ratio_of
+from imbalkit.doctor.checks.answer import (
+    Answer,
+    Healthy,
+    NotChecked,
+    finding,
+    if_failing,
+    ratio_of,
+)
 from imbalkit.doctor.outputs import BOUNDING, SQUASHING, double_softmax_floor
 from imbalkit.doctor.record import Record
 from imbalkit.doctor.report import FAULT, NOTE, WARNING
@@ -25,6 +32,8 @@ def double_softmax(record: Record) -> Answer:
         share = f"{record.loss.floor:.0%} of that of equal ones"
         first = {"the loss of perfect, very large logits": share}
         return finding("double_softmax", FAULT, first | floor)
+    if record.loss.wants == "probabilities":
+        return Healthy("the loss wants probabilities")
     if record.loss.wants != "logits":
         return Healthy("the loss has no softmax of its own")
     if record.batch_softmax:
@@ -93,6 +102,21 @@ def compensated_twice(record: Record) -> Answer:
         return Healthy("sampling and weights do not both balance")
     severity = FAULT if record.failing or _light_lose(weights, record) else WARNING
     return finding("compensated_twice", severity, _weight_numbers(weights, counts))
+
+
+def cancelled_class_weights(record: Record) -> Answer:
+    """Do the class weights act in batches of this size?"""
+    weights = record.loss.weights
+    if weights is None or ratio_of(weights) < 1.5:
+        return Healthy("the loss weighs all classes alike")
+    if record.train.batch > 1 or not record.loss.cancels:
+        return Healthy("the weights act in batches of several classes")
+    numbers = {
+        "images in a batch": 1,
+        "weights in the loss, largest / smallest": f"{ratio_of(weights):.3g}",
+        "gradients of single images, largest / smallest": "1",
+    }
+    return finding("cancelled_class_weights", if_failing(record), numbers)
 
 
 def _light_lose(weights: Tensor, record: Record) -> bool:

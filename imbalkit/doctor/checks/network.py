@@ -18,6 +18,9 @@ from imbalkit.doctor.measuring import WEIGHTED
 from imbalkit.doctor.record import Record
 from imbalkit.doctor.report import FAULT
 
+# The mean of so few images is one of these images more than of the set.
+TINY_BATCH = 4
+
 
 def frozen_parameters(record: Record) -> Answer:
     """Does every parameter get a gradient?"""
@@ -50,6 +53,9 @@ def batchnorm_statistics(record: Record) -> Answer:
         "accuracy on the same images in training mode": f"{in_training:.1%}",
         "in evaluation mode": f"{in_evaluation:.1%}",
     }
+    if layers and record.train.batch <= TINY_BATCH and record.failing and not record.untrained:
+        numbers |= {"images in a batch": record.train.batch}
+        return finding("batchnorm_statistics", FAULT, numbers)
     for layer in layers[:1]:
         seen = layer.num_batches_tracked
         numbers["batches in the running averages"] = int(seen) if seen is not None else "unknown"
@@ -86,6 +92,38 @@ def dead_units(record: Record) -> Answer:
                    f"before {worst.name}"}  # fmt: skip
         return finding("dead_units", if_failing(record), numbers)
     return Healthy(f"at most {worst.constant:.0%} of a layer's units are off for every image")
+
+
+def zero_gradient(record: Record) -> Answer:
+    """Does the loss give any gradient?"""
+    norms = [g for g in record.gradients.values() if g is not None]
+    if not norms:
+        return NotChecked("no parameter has a gradient")
+    if any(norms) or not record.failing:
+        return Healthy("the loss gives a gradient")
+    numbers = {
+        "gradient of each parameter": "exactly 0",
+        "loss of one batch": f"{record.loss_value:.4g}",
+    }
+    return finding("zero_gradient", FAULT, numbers)
+
+
+def new_last_layer(record: Record) -> Answer:
+    """Is the last layer as it was drawn, behind others that are trained?"""
+    named = [n for n, p in record.model.named_parameters() if p.ndim > 1]
+    if len(named) < 3 or not record.as_drawn:
+        return Healthy("the layers are new or trained alike")
+    sizes = {n: p.numel() for n, p in record.model.named_parameters()}
+    before = sum(sizes[n] for n in named[:-1])
+    drawn = sum(sizes[n] for n in named[:-1] if n in record.as_drawn)
+    if named[-1] not in record.as_drawn or drawn > 0.2 * before or record.learned > 0.1:
+        return Healthy("the layers are new or trained alike")
+    numbers = {
+        "as it was drawn": named[-1],
+        "of the weights before it": f"{drawn / before:.0%}",
+        "learned (0 guessing, 100 % perfect)": f"{max(record.learned, 0):.0%}",
+    }
+    return finding("new_last_layer", if_failing(record), numbers)
 
 
 def vanishing_gradients(record: Record) -> Answer:

@@ -15,8 +15,15 @@ from imbalkit.doctor.checks.answer import (
     progress_text,
     why_no_probes,
 )
-from imbalkit.doctor.probes import AHEAD, LEARNS, STUCK
-from imbalkit.doctor.record import Record, Trial, has_stepped, keeps_state
+from imbalkit.doctor.probes import AHEAD, LEARNS, MOST_STEPS, STUCK, base_rate
+from imbalkit.doctor.record import (
+    Record,
+    Trial,
+    all_steps_were_empty,
+    has_stepped,
+    keeps_state,
+    steps_taken,
+)
 from imbalkit.doctor.report import FAULT
 
 # Gradients are added up over eight batches on purpose; single batches differ by a few times.
@@ -45,6 +52,8 @@ def not_in_optimizer(record: Record) -> Answer:
         "tensors in the optimizer that are not the model's": foreign,
     }
     if missing:
+        # A model that has learned is the average of one that was trained, or a part of it.
+        foreign = foreign and record.learned < 0.5
         harmful = foreign or (mostly_as_drawn(missing, record) and not record.untrained)
         return finding("not_in_optimizer", FAULT if harmful else if_failing(record), numbers)
     return Healthy("the optimizer holds every parameter that gets a gradient")
@@ -55,11 +64,23 @@ def optimizer_steps(record: Record) -> Answer:
     if record.optimizer is None:
         return NotChecked("no optimizer was given")
     if has_stepped(record.optimizer):
+        if all_steps_were_empty(record.optimizer) and record.failing:
+            numbers = {"means of earlier gradients in the optimizer": "all exactly 0"}
+            return finding("no_optimizer_step", FAULT, numbers)
         return Healthy("the optimizer has taken steps")
     if not keeps_state(record.optimizer):
         return NotChecked("plain SGD keeps no record of its steps")
+    if record.left_gradient is None and record.batches_seen:
+        numbers = {
+            "batches that BatchNorm has seen": record.batches_seen,
+            "steps in the optimizer's state": 0,
+            "gradient on the model": "none: backward() is missing, or does not reach the weights",
+        }
+        return finding("no_optimizer_step", if_failing(record), numbers)
     if record.left_gradient is None:
-        return NotChecked("no gradients and no steps yet: the model has not been trained")
+        return NotChecked(
+            "no gradients and no steps yet: it was not trained, or backward() is missing"
+        )
     numbers = {
         "steps in the optimizer's state": 0,
         "gradient on the model": f"{record.left_gradient:.3g}",
@@ -105,9 +126,9 @@ def learning_rate_too_high(record: Record) -> Answer:
     elif len(record.probes.rehearsed) == 2:
         own, good = record.probes.rehearsed[1.0], record.probes.rehearsed[0.1]
         if own.progress > STUCK / 2 or not _learns_more(good, own):
-            return Healthy(_own_rate_text(record, "smaller"))
+            return _no_other_rate(record, "smaller")
     else:
-        return Healthy(_own_rate_text(record, "smaller"))
+        return _no_other_rate(record, "smaller")
     rate = record.probes.lr * good.factor
     numbers = _probe_numbers(record, own, good)
     return finding("learning_rate_too_high", if_failing(record), numbers, rate)
@@ -139,7 +160,7 @@ def learning_rate_too_low(record: Record) -> Answer:
         rate = probes.lr * good.factor
         numbers = _probe_numbers(record, own, good)
         return finding("learning_rate_too_low", if_failing(record), numbers, rate)
-    return Healthy(_own_rate_text(record, "larger"))
+    return _no_other_rate(record, "larger")
 
 
 def weight_decay_too_high(record: Record) -> Answer:
@@ -159,15 +180,29 @@ def weight_decay_too_high(record: Record) -> Answer:
     if without is not None:
         numbers[f"learned in {without.steps} trial steps"] = progress_text(record.probes.own)
         numbers["in as many without weight decay"] = progress_text(without)
-    if record.shrunk < 0.1 and record.learned < 0.5 and not record.untrained:
+    # Weights may be drawn small: could this decay have shrunk them, in the steps that were taken?
+    could = _could_shrink(record)
+    if could and record.shrunk < 0.1 and record.learned < 0.5 and not record.untrained:
         return finding("weight_decay_too_high", FAULT, numbers)
     # Training enlarges weights, or shrinks them a little.
     learns_without = without is not None and _learns_more(without, record.probes.own)
-    if record.failing and (record.shrunk < 1 / 3 or learns_without):
+    if record.failing and ((could and record.shrunk < 1 / 3) or learns_without):
         return finding("weight_decay_too_high", if_failing(record), numbers)
     return Healthy(
         f"weight decay {decay:g}; the weights are {record.shrunk:.2g} times those of new layers"
     )
+
+
+def _could_shrink(record: Record) -> bool:
+    """Does the decay, over the steps that were taken, take away half of a weight or more?
+
+    Rate times decay is the share that goes in one step. Where nobody counted the steps it has to be
+    a thousandth, which is gone in a few epochs.
+    """
+    groups = record.optimizer.param_groups
+    share = max(base_rate(group) * group.get("weight_decay", 0) for group in groups)
+    steps = steps_taken(record.optimizer) or record.batches_seen
+    return share * steps > math.log(2) if steps else share > 1e-3
 
 
 def _probe_numbers(record: Record, own: Trial, good: Trial) -> dict:
@@ -178,10 +213,16 @@ def _probe_numbers(record: Record, own: Trial, good: Trial) -> dict:
     }
 
 
-def _own_rate_text(record: Record, other: str) -> str:
-    if record.probes.own.progress >= STUCK:
-        return f"{progress_text(record.probes.own)} learned in a trial at {record.probes.lr:g}"
-    return f"a {other} one does not learn what {record.probes.lr:g} does not"
+def _no_other_rate(record: Record, other: str) -> Answer:
+    """No other rate does better: all is well, or the trials were too short to tell."""
+    own = record.probes.own
+    if own.progress >= STUCK:
+        return Healthy(f"{progress_text(own)} learned in a trial at {record.probes.lr:g}")
+    if own.steps < MOST_STEPS and record.probes.best.progress < STUCK:
+        return NotChecked(
+            f"in the {own.steps} steps that a trial had, no rate learned; give more seconds"
+        )
+    return Healthy(f"a {other} one does not learn what {record.probes.lr:g} does not")
 
 
 def _learns_more(trial: Trial, own: Trial) -> bool:

@@ -1,6 +1,5 @@
 """Questions about the outcome: what has been learned, and for which classes?"""
 
-import torch
 from torch import Tensor
 
 from imbalkit.doctor.checks.answer import (
@@ -14,7 +13,7 @@ from imbalkit.doctor.checks.answer import (
     why_no_probes,
 )
 from imbalkit.doctor.probes import STUCK
-from imbalkit.doctor.record import Predictions, Record
+from imbalkit.doctor.record import Predictions, Record, steps_taken
 from imbalkit.doctor.report import FAULT, NOTE, WARNING
 
 # A rare class that has fewer images than this in the sample gives no verdict.
@@ -85,19 +84,11 @@ def undertrained(record: Record) -> Answer:
         return NotChecked(
             why_no_probes(record) if record.probes is None else "no trial training learns"
         )
-    steps = _steps(record.optimizer)
+    steps = steps_taken(record.optimizer)
     numbers = {"steps taken": steps} if steps is not None else {}
     numbers["learned so far (0 guessing, 100 % perfect)"] = f"{max(record.learned, 0):.0%}"
     numbers["in a trial from new weights"] = progress_text(record.probes.best)
     return finding("undertrained", NOTE if record.untrained else FAULT, numbers)
-
-
-def _steps(optimizer: torch.optim.Optimizer | None) -> int | None:
-    """The number of steps, where the optimizer counts them (Adam does, SGD does not)."""
-    if optimizer is None:
-        return None
-    counted = [s["step"] for s in optimizer.state.values() if isinstance(s, dict) and "step" in s]
-    return int(max(counted)) if counted else None
 
 
 def overfitting(record: Record) -> Answer:

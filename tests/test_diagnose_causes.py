@@ -1,0 +1,248 @@
+"""Kinds of faults from people's projects, and healthy trainings that look like them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_diagnose import SGD, Adam, X, Y, batches, examined, mlp, names, points, train, trained
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+
+from imbalkit import diagnose
+from imbalkit.doctor.assignment import named_numbering
+from imbalkit.doctor.causes import CAUSES
+from imbalkit.doctor.checks.optimizer import learning_rate_too_high
+from imbalkit.doctor.outputs import examine_loss
+from imbalkit.doctor.record import Probes, Trial
+
+IS_ONE = (Y == 1).float()[:, None]
+
+
+# ---- the data ----
+
+
+def drawn_with(weights, x=X, y=Y):
+    torch.manual_seed(0)
+    sampler = WeightedRandomSampler(weights, len(x))
+    return DataLoader(TensorDataset(x, y), 32, sampler=sampler)
+
+
+def test_one_weight_for_each_class_draws_the_first_images_alone():
+    data = drawn_with(1 / torch.bincount(Y).double())
+    diagnosis = diagnose(trained()[0], data)
+    assert diagnosis.cause == "duplicate_inputs"
+    numbers = diagnosis.findings[0].numbers
+    assert numbers["weights of the sampler"] == "3"
+    assert numbers["images of the data set"].startswith("256")
+    assert "one for each image" in diagnosis.findings[0].fix
+
+
+def test_one_weight_for_each_image_is_healthy():
+    x, y = points((200, 40, 16))
+    data = drawn_with((1 / torch.bincount(y).double())[y], x, y)
+    model = mlp()
+    train(model, list(data))
+    assert diagnose(model, data).healthy
+
+
+def test_few_inputs_with_the_same_labels_are_told_without_a_sampler_to_read():
+    rows = torch.arange(256) % 6
+    diagnosis = diagnose(trained()[0], batches(X[rows], Y[rows]))
+    assert diagnosis.cause == "duplicate_inputs"
+    assert diagnosis.findings[0].numbers["different inputs"] == "6 of 256"
+
+
+def test_a_small_set_that_is_read_once_is_no_duplicate():
+    model = mlp()
+    train(model, batches(X[:40], Y[:40], 10))
+    assert "duplicate_inputs" not in names(diagnose(model, batches(X[:40], Y[:40], 10)))
+
+
+def test_pixels_divided_as_whole_numbers_are_a_matter_of_their_range():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (256, 3, 8, 8), generator=generator)
+    pixels[:200] = pixels[:200].clamp(max=250)
+    rounded = (pixels // 255).float()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    diagnosis = examined(model, batches(rounded, Y))
+    assert diagnosis.cause == "input_range"
+    assert not {"duplicate_inputs", "labels_out_of_step"} & set(diagnosis.causes)
+
+
+@pytest.mark.parametrize(
+    ("renumber", "words"),
+    [
+        (lambda y: (y + 1) % 4, "0 -> 3, 1 -> 0, 2 -> 1, 3 -> 2"),
+        (lambda y: torch.where(y > 1, y - 1, y), "label + 1 from 1 on"),
+    ],
+    ids=["turned", "a folder is missing"],
+)
+def test_other_class_numbers_in_evaluation_are_named_even_where_little_was_learned(renumber, words):
+    """About half of the new images are right with the right numbers."""
+    x, y = points((64, 64, 64, 64), 2.4)
+    new_x, new_y = points((64, 64, 64, 64), 2.4, seed=1)
+    keep = new_y != 1 if "missing" in words or "from" in words else new_y >= 0
+    model = mlp(4)
+    optimizer = train(model, batches(x, y), steps=100)
+    evaluation = batches(new_x[keep], renumber(new_y[keep]))
+    diagnosis = diagnose(model, batches(x, y), optimizer=optimizer, eval_batches=evaluation)
+    assert diagnosis.cause == "train_eval_mismatch", diagnosis
+    assert words in diagnosis.findings[0].numbers["label in evaluation -> class of the model"]
+
+
+def test_many_classes_with_few_images_are_not_renumbered_by_chance():
+    """A numbering that fits all of so few images can always be found."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 8, generator=generator)
+    y = torch.randint(50, (200,), generator=generator)
+    model = mlp(50)
+    data = batches(x[:100], y[:100])
+    train(model, data, optimizer=Adam(model.parameters(), 0.02), steps=400)
+    diagnosis = diagnose(model, data, eval_batches=batches(x[100:], y[100:]))
+    assert diagnosis.cause == "overfitting", diagnosis
+
+
+def test_a_numbering_in_words():
+    assert named_numbering([0, 1, 2]) == ""
+    assert named_numbering([-1, 0, 1]) == "label - 1"
+
+
+# ---- the loop ----
+
+
+def looped(bug, optimizer):
+    """Six passes of a loop with a bug, through a network with BatchNorm."""
+    torch.manual_seed(0)
+    layers = nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3)
+    model = nn.Sequential(*layers).train()
+    optimizer = optimizer(model.parameters())
+    for _ in range(6):
+        for x, y in batches():
+            with torch.set_grad_enabled(bug != "under no_grad"):
+                out = model(x)
+            loss = F.cross_entropy(out.requires_grad_(), y)
+            if bug == "in a new tensor":
+                loss = torch.tensor(loss.item(), requires_grad=True)
+            if bug == "cleared too late":
+                loss.backward()
+            optimizer.zero_grad(set_to_none=bug != "cleared to 0")
+            if bug in ("in a new tensor", "under no_grad"):
+                loss.backward()
+            if bug == "cleared to 0":
+                loss.backward()
+                optimizer.zero_grad(set_to_none=False)
+            optimizer.step()
+    return diagnose(model, batches(), optimizer=optimizer)
+
+
+@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1), lambda p: Adam(p)], ids=["SGD", "Adam"])
+@pytest.mark.parametrize(
+    "bug",
+    ["no backward", "cleared too late", "cleared to 0", "in a new tensor", "under no_grad"],
+)
+def test_a_loop_that_never_takes_a_step_is_not_called_healthy(bug, make):
+    diagnosis = looped(bug, make)
+    assert diagnosis.cause == "no_optimizer_step", diagnosis
+    assert not diagnosis.healthy
+
+
+def test_without_batchnorm_nobody_can_tell_and_the_report_says_so():
+    model = mlp()
+    diagnosis = diagnose(model, batches(), optimizer=Adam(model.parameters()))
+    assert "backward() is missing" in diagnosis.not_checked["optimizer steps"]
+
+
+# ---- the loss ----
+
+
+def clamped_bce(p, t):
+    return -(t * p.clamp(1e-7, 1).log() + (1 - t) * (1 - p).clamp(1e-7, 1).log()).mean()
+
+
+def focal_of_probabilities(p, t):
+    right = torch.where(t > 0.5, p, 1 - p).clamp(1e-7, 1)
+    return -((1 - right) ** 2 * right.log()).mean()
+
+
+def dice(p, t):
+    return 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
+
+
+OF_PROBABILITIES = {
+    "squares": nn.MSELoss(),
+    "distances": nn.L1Loss(),
+    "clamped": clamped_bce,
+    "focal": focal_of_probabilities,
+    "overlap": dice,
+    "BCELoss": nn.BCELoss(),
+}
+
+
+@pytest.mark.parametrize("loss_fn", OF_PROBABILITIES.values(), ids=OF_PROBABILITIES)
+def test_a_loss_that_takes_probabilities_is_not_accused(loss_fn):
+    model = mlp(1, nn.Sigmoid())
+    diagnosis = examined(model, batches(X, IS_ONE), loss_fn, steps=300)
+    assert diagnosis.healthy and diagnosis.learned > 0.8, diagnosis
+
+
+def test_one_linear_output_that_is_fitted_to_0_and_1():
+    diagnosis = examined(mlp(1), batches(X, IS_ONE), nn.MSELoss(), steps=300)
+    assert diagnosis.healthy and diagnosis.learned > 0.8, diagnosis
+
+
+def test_sigmoids_for_each_class_with_a_loss_of_probabilities():
+    one_hot = F.one_hot(Y, 3).float()
+    model = mlp(3, nn.Sigmoid())
+    assert examined(model, batches(X, one_hot), clamped_bce, steps=300).healthy
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [nn.CrossEntropyLoss(), nn.MultiMarginLoss(), nn.CrossEntropyLoss(label_smoothing=0.2)],
+)
+def test_a_loss_of_scores_is_none_of_probabilities(loss_fn):
+    assert examine_loss(loss_fn, torch.randn(8, 3), Y[:8]).wants != "probabilities"
+
+
+# ---- weights that were drawn small, and weights that are an average ----
+
+
+def drawn_small():
+    model = mlp()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=0.02)
+    return model
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_weights_that_were_drawn_small_were_not_shrunk_by_the_decay(steps):
+    model = drawn_small()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)  # its default decay, 0.01
+    train(model, optimizer=optimizer, steps=steps)
+    diagnosis = diagnose(model, batches(), optimizer=optimizer)
+    assert "weight_decay_too_high" not in names(diagnosis), diagnosis
+
+
+def test_a_good_average_of_weights_is_not_accused_of_a_foreign_optimizer():
+    model, optimizer = trained()
+    average = torch.optim.swa_utils.AveragedModel(model)
+    diagnosis = diagnose(average, batches(), optimizer=optimizer)
+    assert diagnosis.healthy, diagnosis
+
+
+# ---- what a short examination can say ----
+
+
+def test_trials_that_were_too_short_prove_nothing_about_the_rate():
+    fresh = {factor: Trial(factor, 0.0, 0.01, 24) for factor in (1.0, 0.1, 0.01)}
+    record = SimpleNamespace(probes=Probes(10.0, 10.0, fresh), failing=True)
+    answer = learning_rate_too_high(record)
+    assert "give more seconds" in answer and "24 steps" in answer
+
+
+def test_the_fix_for_imbalance_needs_no_training():
+    fix = CAUSES["class_imbalance"].fix
+    assert ".log()" in fix and "weight" not in fix

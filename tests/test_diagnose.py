@@ -225,11 +225,10 @@ def with_labels(targets):
 
 
 def with_new_head(new):
-    model = nn.Sequential(*mlp(32), nn.ReLU(), nn.Linear(32, 3))
+    model = nn.Sequential(*mlp(100), nn.ReLU(), nn.Linear(100, 3))
     optimizer = train(model, optimizer=Adam(model.parameters(), 0.02), steps=200)
     if new:
-        nn.init.normal_(model[4].weight, std=0.1)
-        model[4] = nn.Linear(32, 3)
+        model[4] = nn.Linear(100, 3)
     return diagnose(model, batches(), optimizer=None if new else optimizer)
 
 
@@ -266,7 +265,7 @@ CASES = {
         lambda: with_counts((160, 64, 32), [1.6, 0.6, 0.3]),
         lambda: with_counts((160, 64, 32), [0.3, 0.6, 1.6]),
     ),
-    "cancelled_class_weights": (lambda: one_at_a_time("mean"), lambda: one_at_a_time("sum")),
+    "weights_cancelled": (lambda: one_at_a_time("mean"), lambda: one_at_a_time("sum")),
     "compensated_twice": (
         lambda: with_counts((86, 85, 85), [0.1, 1.0, 5.0]),
         lambda: with_counts((86, 85, 85), [1.0, 1.0, 1.0]),
@@ -289,7 +288,7 @@ CASES = {
         lambda: examined(mlp(), loss_fn=lambda out, y: 0 * F.cross_entropy(out, y)),
         healthy,
     ),
-    "new_last_layer": (lambda: with_new_head(True), lambda: with_new_head(False)),
+    "weights_not_loaded": (lambda: with_new_head(True), lambda: with_new_head(False)),
     "vanishing_gradients": (
         lambda: examined(deep(nn.Sigmoid), steps=20),
         lambda: examined(deep(nn.ReLU), steps=20),

@@ -128,7 +128,7 @@ CAUSES = {
         "loss_fn = torch.nn.CrossEntropyLoss(weight=weights)",
         WEIGHTS,
     ),
-    "cancelled_class_weights": Cause(
+    "weights_cancelled": Cause(
         "The mean of a weighted loss divides by the sum of the weights in its batch. In a batch of "
         "one image the weight cancels, also where many such batches are added up to a step.",
         "loss_fn = torch.nn.CrossEntropyLoss(weight=weights, reduction='sum')\n"
@@ -185,7 +185,7 @@ CAUSES = {
         "scaler = torch.amp.GradScaler()  # in float16: scale(loss).backward(), step, update",
         DIAGNOSING,
     ),
-    "new_last_layer": Cause(
+    "weights_not_loaded": Cause(
         "The layers are trained and the last one is as it was drawn. It was replaced, or its "
         "weights were not loaded because names or shapes did not fit.",
         "missing, unexpected = model.load_state_dict(state, strict=False)\n"

@@ -204,7 +204,7 @@ def _is_least_at_0_and_1(loss: Callable, right: Tensor, guess: float) -> bool:
     """
     perfect = loss(right).item()
     of_a_guess = loss(torch.full_like(right, guess)).item()
-    return perfect < 1e-3 * of_a_guess and not _is_margin(loss, right)
+    return abs(perfect) < 1e-3 * of_a_guess and not _is_margin(loss, right)
 
 
 def _is_margin(loss: Callable, right: Tensor) -> bool:

@@ -104,7 +104,7 @@ def compensated_twice(record: Record) -> Answer:
     return finding("compensated_twice", severity, _weight_numbers(weights, counts))
 
 
-def cancelled_class_weights(record: Record) -> Answer:
+def weights_cancelled(record: Record) -> Answer:
     """Do the class weights act in batches of this size?"""
     weights = record.loss.weights
     if weights is None or ratio_of(weights) < 1.5:
@@ -116,7 +116,7 @@ def cancelled_class_weights(record: Record) -> Answer:
         "weights in the loss, largest / smallest": f"{ratio_of(weights):.3g}",
         "gradients of single images, largest / smallest": "1",
     }
-    return finding("cancelled_class_weights", if_failing(record), numbers)
+    return finding("weights_cancelled", if_failing(record), numbers)
 
 
 def _light_lose(weights: Tensor, record: Record) -> bool:

@@ -108,7 +108,7 @@ def zero_gradient(record: Record) -> Answer:
     return finding("zero_gradient", FAULT, numbers)
 
 
-def new_last_layer(record: Record) -> Answer:
+def weights_not_loaded(record: Record) -> Answer:
     """Is the last layer as it was drawn, behind others that are trained?"""
     named = [n for n, p in record.model.named_parameters() if p.ndim > 1]
     if len(named) < 3 or not record.as_drawn:
@@ -123,7 +123,7 @@ def new_last_layer(record: Record) -> Answer:
         "of the weights before it": f"{drawn / before:.0%}",
         "learned (0 guessing, 100 % perfect)": f"{max(record.learned, 0):.0%}",
     }
-    return finding("new_last_layer", if_failing(record), numbers)
+    return finding("weights_not_loaded", if_failing(record), numbers)
 
 
 def vanishing_gradients(record: Record) -> Answer:

@@ -1,5 +1,8 @@
 """What goes in, checked once for the whole package: labels, lengths, shares, images per class."""
 
+import operator
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -18,6 +21,17 @@ def to_numpy(values: ArrayLike | Tensor) -> np.ndarray:
 def describe_array(array: np.ndarray) -> str:
     """ "int64 of shape (10,)", for error messages."""
     return f"{array.dtype} of shape {array.shape}"
+
+
+def check_whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of any kind, numpy's too, as an int, or what is wrong with it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} is {value!r}; give a whole number of {least} or more.")
+    return number
 
 
 def check_counts(counts: ArrayLike | Tensor) -> np.ndarray:
@@ -96,6 +110,41 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
         raise ValueError(
             f"{where}: labels run from {low} to {high} but there are {num_classes} classes; "
             f"number the classes from 0 to {num_classes - 1}."
+        )
+
+
+def check_targets(logits: Tensor, targets: Tensor) -> None:
+    """Do `targets`, int64 (N,) or soft (N, C), fit `logits` (N, C)?
+
+    Their values are looked at only while they are on the CPU: on a GPU that would make every step
+    wait for the device, and `ImageSet` has checked them before they went there.
+
+    Raises:
+        ValueError: they do not.
+    """
+    n, classes = logits.shape
+    if targets.ndim == 2 and targets.is_floating_point():
+        if targets.shape == logits.shape:
+            return
+        raise ValueError(
+            f"soft targets have shape {tuple(targets.shape)} but the logits {tuple(logits.shape)}; "
+            "give one probability per image and class."
+        )
+    if targets.dtype != torch.int64 or targets.shape != (n,):
+        if targets.ndim == 2 and targets.shape == logits.shape:
+            advice = "use .argmax(1) of rows with a single 1, or .float() for soft targets"
+        elif targets.shape in ((n, 1), (1, n)):
+            advice = "use .flatten()"
+        else:
+            advice = "use .long()" if targets.shape == (n,) else "give one for each image"
+        raise ValueError(
+            f"targets are {targets.dtype} of shape {tuple(targets.shape)}; class indices must be "
+            f"int64 of shape ({n},): {advice}."
+        )
+    if targets.device.type == "cpu" and (targets.min() < 0 or targets.max() >= classes):
+        raise ValueError(
+            f"targets run from {int(targets.min())} to {int(targets.max())} but the model has "
+            f"{classes} outputs; number the classes from 0 to {classes - 1}."
         )
 
 

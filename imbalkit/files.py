@@ -73,6 +73,8 @@ def check_writable(path: str | os.PathLike) -> None:
             temporary.unlink(missing_ok=True)
     except (OSError, TypeError, ValueError) as error:  # the last for a name with a null in it
         reason = getattr(error, "strerror", None) or error
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = "a file stands where its folder would be"
         raise ValueError(
             f"the file {str(path)!r} cannot be written: {reason}; name a file in a folder that you "
             "may write to."

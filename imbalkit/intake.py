@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbalkit.device import autocast, to_device
@@ -267,6 +268,16 @@ def logits_of(outputs: Any) -> Tensor:
             "for each image and class."
         )
     return logits
+
+
+def check_softmax(loss_fn: Callable, logits: Tensor) -> None:
+    """Raise ValueError for torch's cross-entropy of one output: it is always 0, and says nothing."""
+    softmax = loss_fn is F.cross_entropy or isinstance(loss_fn, nn.CrossEntropyLoss)
+    if softmax and logits.shape[1] == 1:
+        raise ValueError(
+            "the model has one output, and the softmax of one is always 1: give it one for each "
+            "class, two for two classes."
+        )
 
 
 def check_loss(loss: Any) -> None:

@@ -121,10 +121,12 @@ def checked_prior(prior: ArrayLike, logits: Tensor, name: str = "test_prior") ->
             f"{tuple(logits.shape)}; give one number per class."
         )
     values = values.astype(np.float64)
-    if not (np.isfinite(values).all() and (values >= 0).all() and 0 < values.sum() < np.inf):
+    with np.errstate(over="ignore"):
+        fits = (values >= 0).all() and 0 < values.sum() < np.inf
+        rounded = values.round(4).tolist()
+    if not fits:
         raise ValueError(
-            f"{name} is {values.round(4).tolist()}; counts or shares must be finite, 0 or more, "
-            "and not all 0."
+            f"{name} is {rounded}; counts or shares must be finite, 0 or more, and not all 0."
         )
     return values / values.sum()
 

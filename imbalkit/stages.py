@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from imbalkit.checks import check_whole
 from imbalkit.models import Classifier, ScaledClassifier, rescaled
-from imbalkit.preflight import check_arguments, check_parts
+from imbalkit.preflight import as_it_was, check_arguments, check_parts
 from imbalkit.training import History, fit, sgd, warmup_cosine
 
 
@@ -208,8 +208,13 @@ def fit_head(
     if not (isinstance(lr, Real) and math.isfinite(lr) and lr >= 0):
         raise ValueError(f"lr is {lr!r}; give a learning rate of 0 or more.")
     optimizer = sgd(head, lr=lr)
+    undo = as_it_was(model, head)
     stage2 = nn.Sequential(FrozenFeatures(model.features), head)
-    return fit(stage2, batches, epochs, optimizer=optimizer, **options)
+    try:
+        return fit(stage2, batches, epochs, optimizer=optimizer, **options)
+    except (TypeError, ValueError):
+        undo()  # the features were put in evaluation mode
+        raise
 
 
 class FrozenFeatures(nn.Module):

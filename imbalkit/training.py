@@ -23,6 +23,7 @@ from imbalkit.device import autocast, checked_device, memory_format, pick_device
 from imbalkit.intake import (
     Intake,
     check_loss,
+    check_softmax,
     check_values,
     described,
     length_of,
@@ -319,6 +320,7 @@ def train_step(
     outputs = to_float32(outputs)  # losses are sums of small differences: never in bfloat16
     logits = logits_of(outputs)
     check_targets(logits, targets)
+    check_softmax(loss_fn, logits)
     targets = targets.to(device, non_blocking=True)
     loss = loss_fn(outputs, targets)
     check_loss(loss)
@@ -431,9 +433,9 @@ def no_number(history: History, score: float) -> str:
     if score > -math.inf and math.isfinite(loss):
         return ""
     figure = "monitored figure" if math.isfinite(loss) else "loss"
-    kept = "" if history.best_epoch else ", and no epoch could be chosen so far"
+    chosen = "" if score > -math.inf else ", which therefore cannot be chosen"
     return (
-        f"the validation's {figure} is NaN or infinite in epoch {len(history.validation)}{kept}: "
+        f"the validation's {figure} is NaN or infinite in epoch {len(history.validation)}{chosen}: "
         "look for NaN in its images"
     )
 

@@ -1,6 +1,9 @@
 """What goes in, checked once for the whole package: labels, lengths, shares, images per class."""
 
 import operator
+from collections.abc import Mapping
+from itertools import islice
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,26 @@ def describe_array(array: np.ndarray) -> str:
     return f"{array.dtype} of shape {array.shape}"
 
 
+def described(value: Any) -> str:
+    """Any value in a few words on one line, for error messages.
+
+    Such as "2.5", "float32 (8, 3, 32, 32)" or "a dict with the keys image, label".
+    """
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        keys = ", ".join(str(key) for key in islice(value, 5))
+        return f"a {type(value).__name__} with the keys {keys}" if keys else "an empty dict"
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself"
+    if isinstance(value, Real):
+        return str(value)[:80]
+    if value is None or isinstance(value, str | bytes):
+        return repr(value)[:80]
+    size = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"a {type(value).__name__}{size}"
+
+
 def check_whole(name: str, value: Any, least: int = 1) -> int:
     """A whole number of any kind, numpy's too, as an int, or what is wrong with it."""
     try:
@@ -30,8 +53,25 @@ def check_whole(name: str, value: Any, least: int = 1) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or number < least:
-        raise ValueError(f"{name} is {value!r}; give a whole number of {least} or more.")
+        raise ValueError(f"{name} is {described(value)}; give a whole number of {least} or more.")
     return number
+
+
+def is_number(value: Any) -> bool:
+    """Is it one number: of Python, of numpy, or in a tensor?"""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def as_rows(values: ArrayLike | Tensor, name: str) -> Tensor:
+    """Numbers as a tensor (N, C), where they are; or what is wrong with them."""
+    try:
+        rows = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):  # torch raises each of them
+        rows = None
+    if rows is None or rows.ndim != 2 or rows.shape[1] == 0:
+        found = described(values) if rows is None else f"of shape {tuple(rows.shape)}"
+        raise ValueError(f"{name} are {found}; give numbers (N, C), a row per image.")
+    return rows
 
 
 def check_counts(counts: ArrayLike | Tensor) -> np.ndarray:

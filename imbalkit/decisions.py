@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from imbalkit.checks import describe_array, to_numpy
+from imbalkit.checks import as_rows, check_whole, describe_array, described, is_number, to_numpy
 from imbalkit.metrics import confusion
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are tried
@@ -43,9 +43,9 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         >>> round(temperature, 3), round(float((logits[0] / temperature).softmax(0)[0]), 3)
         (3.641, 0.75)
     """
-    scores = torch.from_numpy(to_numpy(logits)).double()
+    scores = as_rows(to_numpy(logits), "logits").double()
     true = torch.from_numpy(checked_classes(labels, "labels"))
-    if scores.ndim != 2 or true.shape != scores.shape[:1] or len(true) == 0:
+    if true.shape != scores.shape[:1]:
         raise ValueError(
             f"logits have shape {tuple(scores.shape)} and labels {tuple(true.shape)}; give "
             "(N, C) and (N,) of the same validation images."
@@ -103,9 +103,11 @@ def cost_threshold(miss: float, false_alarm: float) -> float:
         >>> cost_threshold(miss=19, false_alarm=1)
         0.05
     """
-    if not (0 < miss < np.inf and 0 < false_alarm < np.inf):
+    costs = (miss, false_alarm)
+    if not (all(map(is_number, costs)) and 0 < min(costs) and max(costs) < np.inf):
         raise ValueError(
-            f"the costs are {miss} and {false_alarm}; both must be above 0 and finite."
+            f"the costs are {described(miss)} and {described(false_alarm)}; both must be "
+            "above 0 and finite."
         )
     return false_alarm / (false_alarm + miss)
 
@@ -132,8 +134,8 @@ def recall_threshold(probabilities: ArrayLike, is_class: ArrayLike, recall: floa
     """
     of_all, wanted = checked_alarms(probabilities, is_class)
     of_class = np.sort(of_all[wanted])[::-1]
-    if not 0 < recall <= 1:
-        raise ValueError(f"recall is {recall}; give a share above 0 and at most 1.")
+    if not is_number(recall) or not 0 < recall <= 1:
+        raise ValueError(f"recall is {described(recall)}; give a share above 0 and at most 1.")
     if len(of_class) == 0:
         raise ValueError("no image belongs to the class, so its recall cannot be measured.")
     return float(of_class[int(np.ceil(recall * len(of_class) - 1e-9)) - 1])
@@ -196,12 +198,7 @@ def decide(
         >>> decide(probabilities).tolist(), decide(probabilities, costly=1, threshold=0.3).tolist()
         ([0, 0], [1, 0])
     """
-    rows = torch.as_tensor(probabilities)
-    if rows.ndim != 2 or rows.shape[1] == 0:
-        raise ValueError(
-            f"probabilities have shape {tuple(rows.shape)}; give one row per image and one column "
-            "per class."
-        )
+    rows = as_rows(probabilities, "probabilities")
     if bool(rows.isnan().any()):
         bad = int(rows.isnan().any(1).nonzero()[0])
         raise ValueError(
@@ -213,14 +210,15 @@ def decide(
     if costly is None:
         return rows.argmax(1)
     classes = rows.shape[1]
-    if not 0 <= costly < classes or threshold is None or not 0 <= threshold <= 1:
+    fits = is_number(costly) and costly in range(classes)
+    if not fits or threshold is None or not is_number(threshold) or not 0 <= threshold <= 1:
         raise ValueError(
-            f"costly is {costly} and threshold {threshold}; give a class from 0 to {classes - 1} "
-            "and a probability from 0 to 1."
+            f"costly is {described(costly)} and threshold {described(threshold)}; give a class "
+            f"from 0 to {classes - 1} and a probability from 0 to 1."
         )
     others = rows.clone()
     others[:, costly] = -1
-    return others.argmax(1).masked_fill(rows[:, costly] >= threshold, costly)
+    return others.argmax(1).masked_fill(rows[:, costly] >= float(threshold), costly)
 
 
 def mean_cost(
@@ -247,10 +245,11 @@ def mean_cost(
         >>> mean_cost(labels=[1, 0, 0], decisions=[0, 1, 0], costly=1, miss=5, false_alarm=1)
         2.0
     """
-    if not (math.isfinite(miss) and math.isfinite(false_alarm)):
-        raise ValueError(f"the costs are {miss} and {false_alarm}; both must be finite.")
-    if costly < 0:
-        raise ValueError(f"costly is {costly}; give a class number, from 0.")
+    if not all(is_number(cost) and math.isfinite(cost) for cost in (miss, false_alarm)):
+        raise ValueError(
+            f"the costs are {described(miss)} and {described(false_alarm)}; both must be finite."
+        )
+    check_whole("costly", costly, 0)
     true, decided = checked_classes(labels, "labels"), checked_classes(decisions, "decisions")
     classes = int(max(true.max(), decided.max(), costly)) + 1
     cells = confusion(true, decided, classes)

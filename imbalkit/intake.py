@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbalkit.checks import described
 from imbalkit.device import autocast, to_device
 from imbalkit.randomness import random_state_kept
 
@@ -271,7 +272,7 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 def check_softmax(loss_fn: Callable, logits: Tensor) -> None:
-    """Raise ValueError for torch's cross-entropy of one output: it is always 0, and says nothing."""
+    """Raise ValueError for torch's cross-entropy of one output: it is always 0."""
     softmax = loss_fn is F.cross_entropy or isinstance(loss_fn, nn.CrossEntropyLoss)
     if softmax and logits.shape[1] == 1:
         raise ValueError(
@@ -301,21 +302,6 @@ def check_loss(loss: Any) -> None:
 def has_numbers(tensor: Tensor) -> bool:
     """Does a tensor have values? Those of the meta device and of lazy layers have none yet."""
     return tensor.device.type != "meta" and not nn.parameter.is_lazy(tensor)
-
-
-def described(value: Any) -> str:
-    """ "float32 (8, 3, 32, 32)" or "a dict with the keys image, label", for the sentences."""
-    if isinstance(value, Tensor | np.ndarray):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        keys = list(map(str, itertools.islice(value, 5)))
-        return f"a {type(value).__name__} with the keys {', '.join(keys)}"
-    if isinstance(value, type):
-        return f"the class {value.__name__} itself"
-    if isinstance(value, str | int | float | None):
-        return repr(value)[:80]
-    size = f" of {len(value)}" if isinstance(value, tuple | list) else ""
-    return f"a {type(value).__name__}{size}"
 
 
 def hint(images: Tensor, words: str) -> str:

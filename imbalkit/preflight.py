@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from imbalkit.checks import check_whole
+from imbalkit.checks import check_whole, described
 from imbalkit.files import check_writable
-from imbalkit.intake import as_pair, described, has_numbers, length_of
+from imbalkit.intake import as_pair, has_numbers, length_of
 from imbalkit.randomness import random_state_kept
 
 MONITORS = ("balanced_accuracy", "macro_f1", "worst_recall", "accuracy", "loss")
@@ -53,8 +53,8 @@ def check_arguments(
     steps = steps_in(train_batches, steps_per_epoch)
     if not callable(monitor) and monitor not in MONITORS:
         raise ValueError(
-            f"there is no figure {monitor!r} to monitor; use one of {', '.join(MONITORS)} or a "
-            "function of the confusion matrix."
+            f"there is no figure {described(monitor)} to monitor; use one of "
+            f"{', '.join(MONITORS)} or a function of the confusion matrix."
         )
     if patience is not None:
         check_whole("patience", patience)
@@ -113,6 +113,11 @@ def check_parts(
         )
     parameters = [p for part in modules(model, loss_fn) for p in part.parameters()]
     for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(
+                f"the model's {name} has no shape yet: run the model once on a batch before its "
+                "optimizer is made."
+            )
         if has_numbers(parameter) and bool(parameter.isnan().any()):
             raise ValueError(f"the model's {name} is NaN before the training; make it anew.")
     if not any(p.requires_grad for p in parameters):

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbalkit.checks import describe_array, to_numpy
+from imbalkit.checks import as_rows, describe_array, described, is_number, to_numpy
 
 LARGEST = 1e30  # a shift of the logits; float32 ends at 3e38
 MOST_STEPS, CHANGE = 10_000, 1e-7  # of `estimate_prior`
@@ -55,9 +55,9 @@ def adjust_logits(
         >>> adjust_logits(logits, [100, 1], test_prior=[100, 1]).tolist()
         [[2.0, 0.0]]
     """
-    if not 0 <= tau < np.inf:
-        raise ValueError(f"tau is {tau}; it must be finite and 0 or more.")
-    logits = torch.as_tensor(logits)
+    if not is_number(tau) or not 0 <= tau < np.inf:
+        raise ValueError(f"tau is {described(tau)}; it must be finite and 0 or more.")
+    logits = as_rows(logits, "logits")
     train = checked_prior(train_prior, logits, "train_prior")
     check_all_trained(train)
     test = np.ones(len(train)) if test_prior is None else checked_prior(test_prior, logits)
@@ -93,7 +93,7 @@ def estimate_prior(logits: Tensor, train_prior: ArrayLike) -> Tensor:
         >>> [round(share, 2) for share in estimate_prior(sure, train_prior=[1, 1]).tolist()]
         [0.25, 0.75]
     """
-    logits = torch.as_tensor(logits)
+    logits = as_rows(logits, "logits")
     train = checked_prior(train_prior, logits, "train_prior")
     check_all_trained(train)
     if len(logits) == 0 or not logits.isfinite().all():

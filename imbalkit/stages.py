@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbalkit.checks import check_whole
+from imbalkit.checks import check_whole, described
 from imbalkit.models import Classifier, ScaledClassifier, rescaled
 from imbalkit.preflight import as_it_was, check_arguments, check_parts
 from imbalkit.training import History, fit, sgd, warmup_cosine
@@ -206,7 +206,7 @@ def fit_head(
 ) -> History:
     """`fit` for a head on frozen features."""
     if not (isinstance(lr, Real) and math.isfinite(lr) and lr >= 0):
-        raise ValueError(f"lr is {lr!r}; give a learning rate of 0 or more.")
+        raise ValueError(f"lr is {described(lr)}; give a learning rate of 0 or more.")
     optimizer = sgd(head, lr=lr)
     undo = as_it_was(model, head)
     stage2 = nn.Sequential(FrozenFeatures(model.features), head)
@@ -266,7 +266,7 @@ def tau_normalized(classifier: nn.Linear, tau: float = 1.0) -> nn.Linear:
         [1.0, 1.0, 1.0]
     """
     if not (isinstance(tau, Real) and math.isfinite(tau)):
-        raise ValueError(f"tau is {tau!r}; give a finite number, from 0 to about 1.")
+        raise ValueError(f"tau is {described(tau)}; give a finite number, from 0 to about 1.")
     lengths = weight_norms(classifier)
     scale = lengths**-tau
     if not scale.isfinite().all():

@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 from imbalkit import metrics
 from imbalkit.checkpoint import Parts, load_checkpoint, save_checkpoint
-from imbalkit.checks import check_targets
+from imbalkit.checks import check_targets, described
 from imbalkit.device import autocast, checked_device, memory_format, pick_device, to_device
 from imbalkit.intake import (
     Intake,
     check_loss,
     check_softmax,
     check_values,
-    described,
     length_of,
     logits_of,
     one_pass,
@@ -286,8 +285,8 @@ def factor_at(schedule: Callable[[float], float], share: float) -> float:
     except TypeError:
         pass
     raise ValueError(
-        f"the schedule gives {factor!r} when {share:.0%} of the training is done; it must give a "
-        "finite factor on the learning rate, 0 or more."
+        f"the schedule gives {described(factor)} when {share:.0%} of the training is done; it must "
+        "give a finite factor on the learning rate, 0 or more."
     )
 
 

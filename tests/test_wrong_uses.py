@@ -3,7 +3,9 @@ can simply be made to work works."""
 
 import copy
 import errno
+import inspect
 import math
+import random
 import warnings
 from pathlib import Path
 
@@ -697,7 +699,7 @@ Z, PROBABILITIES = torch.randn(6, 3), torch.full((4, 2), 0.5)
 CALLS = {
     "gamma as text": (lambda: losses.FocalLoss("2"), "gamma is '2'; it must be 0 or more"),
     "no gamma": (lambda: losses.FocalLoss(None), "gamma is None"),
-    "gamma of two": (lambda: losses.FocalLoss([1, 2]), "gamma is [1, 2]"),
+    "gamma of two": (lambda: losses.FocalLoss([1, 2]), "gamma is a list of 2"),
     "gamma of NaN": (lambda: losses.SigmoidFocalLoss(NAN), "gamma is nan"),
     "tau of NaN": (lambda: losses.LogitAdjustedLoss([3, 4], NAN), "tau is nan"),
     "tau below 0": (lambda: losses.LogitAdjustedLoss([3, 4], -1), "tau is -1"),
@@ -712,7 +714,7 @@ CALLS = {
     "an index as text": (lambda: losses.FocalLoss(ignore_index="x"), "ignore_index is 'x'; give"),
     "half an index": (lambda: losses.FocalLoss(ignore_index=1.5), "ignore_index is 1.5; give the"),
     "weights as text": (lambda: losses.WeightedCrossEntropy("a"), "weight is 'a'; give one number"),
-    "a missing weight": (lambda: losses.WeightedCrossEntropy([1, None]), "weight is [1, None]"),
+    "a missing weight": (lambda: losses.WeightedCrossEntropy([1, None]), "weight is a list of 2"),
     "weights that overflow": (lambda: losses.FocalLoss(weight=[3e38, 3e38]), "must be finite"),
     "pos_weight as text": (lambda: losses.AsymmetricLoss(pos_weight="a"), "pos_weight is 'a'"),
     "logits in an array": (lambda: losses.FocalLoss()(Z.numpy(), Y), "logits are a ndarray; use"),
@@ -725,7 +727,7 @@ CALLS = {
     "decide by one NaN": (
         lambda: decisions.decide([[0.5, 0.5], [0.5, NAN]], 1, 0.5), "of image 1 are NaN"
     ),
-    "decide of one row": (lambda: decisions.decide([0.5, 0.5]), "have shape (2,); give one row"),
+    "decide of one row": (lambda: decisions.decide([0.5, 0.5]), "are of shape (2,); give numbers"),
     "a threshold alone": (lambda: decisions.decide(PROBABILITIES, threshold=0.5), "needs costly="),
     "recall of NaN": (
         lambda: decisions.recall_threshold([0.5, NAN], [True, True], 0.5), "give one finite prob"
@@ -758,6 +760,33 @@ def test_calls_that_cannot_be(kind):
     with pytest.raises((TypeError, ValueError)) as error:
         call()
     assert message in one_sentence(error)
+
+
+JUNK = [None, "x", True, 0, -1, 2.5, NAN, [], {}, [1, 2], [NAN], ["a"], [[1, 2], [3, 4]],
+        [[1], [1, 2]], torch.zeros(0, 3), Z, Z.half(), np.zeros((3, 3)), torch.tensor(3), object(),
+        torch.zeros(2, 2, 2), len, NAN * Z, np.array([0, 1, 2, 0])]  # fmt: skip
+FUNCTIONS = [
+    getattr(room, name)
+    for room in (metrics, decisions, priors)
+    for name in room.__all__
+    if inspect.isfunction(getattr(room, name))
+]
+
+
+@pytest.mark.filterwarnings("ignore:the temperature")
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_whatever_a_figure_is_given_it_says_what_is_wrong(function):
+    draw, parameters = random.Random(0), inspect.signature(function).parameters.values()
+    needed = sum(p.default is p.empty for p in parameters)
+    refused = 0
+    for _ in range(100):
+        given = [draw.choice(JUNK) for _ in range(draw.randint(needed, len(parameters)))]
+        try:
+            function(*given)
+        except (TypeError, ValueError) as error:
+            assert str(error).endswith(".") and "\n" not in str(error), (given, error)
+            refused += 1
+    assert refused
 
 
 def test_a_class_without_weights_cannot_be_normalised():

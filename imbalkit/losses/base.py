@@ -2,12 +2,13 @@
 
 import math
 import operator
-from numbers import Real
 from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+
+from imbalkit.checks import described, is_number
 
 REDUCTIONS = ("mean", "sum", "none")
 LARGEST = 1e18  # times a logit it is still finite in float32
@@ -37,8 +38,8 @@ class Loss(nn.Module):
             operator.index(ignore_index)
         except TypeError:
             raise ValueError(
-                f"ignore_index is {ignore_index!r}; give the whole number that marks the targets "
-                "to ignore."
+                f"ignore_index is {described(ignore_index)}; give the whole number that marks "
+                "the targets to ignore."
             ) from None
         self.reduction = reduction
         self.ignore_index = ignore_index
@@ -77,18 +78,13 @@ def along_classes(per_class: Tensor, logits: Tensor) -> Tensor:
     return per_class.view(-1, *[1] * (logits.ndim - 2))
 
 
-def is_number(value: Any) -> bool:
-    """Is it one number: of Python, of numpy, or in a tensor?"""
-    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
-
-
 def checked_setting(name: str, value: float, above_zero: bool = False) -> float:
     """A number of a loss, or what is wrong with it."""
     if not is_number(value) or not (
         math.isfinite(value) and (value > 0 if above_zero else value >= 0)
     ):
         least = "above 0" if above_zero else "0 or more"
-        raise ValueError(f"{name} is {value!r}; it must be {least} and finite.")
+        raise ValueError(f"{name} is {described(value)}; it must be {least} and finite.")
     if value > LARGEST:
         raise ValueError(
             f"{name} is {value!r}; above {LARGEST:.0e} the loss is infinite in float32."
@@ -116,7 +112,7 @@ def as_weight(weight: ArrayLike | Tensor, name: str) -> Tensor:
     try:
         return torch.as_tensor(weight, dtype=torch.float32).detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:  # torch raises each of them
-        raise ValueError(f"{name} is {weight!r}; give one number per class.") from error
+        raise ValueError(f"{name} is {described(weight)}; give one number per class.") from error
 
 
 def checked_weight(weight: ArrayLike | Tensor, name: str = "weight") -> Tensor:

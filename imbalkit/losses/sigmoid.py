@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from imbalkit.checks import described, is_number
 from imbalkit.losses.base import (
     Loss,
     along_classes,
@@ -13,7 +14,6 @@ from imbalkit.losses.base import (
     checked_setting,
     checked_weight,
     in_float32,
-    is_number,
 )
 
 
@@ -126,7 +126,9 @@ class SigmoidFocalLoss(BinaryLoss):
     ) -> None:
         super().__init__(pos_weight, reduction, ignore_index, label_smoothing)
         if alpha is not None and not (is_number(alpha) and 0 <= alpha <= 1):
-            raise ValueError(f"alpha is {alpha!r}; it must be from 0 to 1, or None for no weights.")
+            raise ValueError(
+                f"alpha is {described(alpha)}; it must be from 0 to 1, or None for no weights."
+            )
         if alpha is not None and pos_weight is not None:
             raise ValueError(
                 f"alpha is {alpha} and pos_weight is given, which both weigh the positives; with "
@@ -192,7 +194,7 @@ class AsymmetricLoss(BinaryLoss):
     ) -> None:
         super().__init__(pos_weight, reduction, ignore_index, label_smoothing)
         if not is_number(clip) or not 0 <= clip < 1:
-            raise ValueError(f"clip is {clip!r}; it must be at least 0 and below 1.")
+            raise ValueError(f"clip is {described(clip)}; it must be at least 0 and below 1.")
         self.gamma_neg = checked_setting("gamma_neg", gamma_neg)
         self.gamma_pos = checked_setting("gamma_pos", gamma_pos)
         self.clip = clip

@@ -1,4 +1,4 @@
-"""What `fit` counts in an epoch, and whether it is still numbers. Used in lesson 01."""
+"""What `fit` counts in an epoch, and whether it is still numbers. Lesson 01 uses it."""
 
 import math
 
@@ -14,7 +14,15 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class Tally:
-    """Running figures of one epoch, kept on the device: adding a batch never waits for it."""
+    """Running figures of one epoch, kept on the device: adding a batch never waits for it.
+
+    Example:
+        >>> tally = Tally()
+        >>> logits, targets = torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
+        >>> tally.add(torch.tensor(0.5), logits, targets)
+        >>> tally.summary()["accuracy"], tally.batch_shares().tolist()
+        (0.5, [[1.0, 0.0]])
+    """
 
     def __init__(self) -> None:
         self.steps, self.images = 0, 0
@@ -80,4 +88,4 @@ def check_weights(model: nn.Module, epoch: int) -> None:
             )
 
 
-__all__ = ["NonFiniteLossError", "Tally", "check_weights"]
+__all__ = ["NonFiniteLossError", "Tally"]

@@ -1,5 +1,11 @@
 """What goes in, checked once for the whole package: labels, lengths, shares, images per class."""
 
+import operator
+from collections.abc import Mapping
+from itertools import islice
+from numbers import Real
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -18,6 +24,54 @@ def to_numpy(values: ArrayLike | Tensor) -> np.ndarray:
 def describe_array(array: np.ndarray) -> str:
     """ "int64 of shape (10,)", for error messages."""
     return f"{array.dtype} of shape {array.shape}"
+
+
+def described(value: Any) -> str:
+    """Any value in a few words on one line, for error messages.
+
+    Such as "2.5", "float32 (8, 3, 32, 32)" or "a dict with the keys image, label".
+    """
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        keys = ", ".join(str(key) for key in islice(value, 5))
+        return f"a {type(value).__name__} with the keys {keys}" if keys else "an empty dict"
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself"
+    if isinstance(value, Real):
+        return str(value)[:80]
+    if value is None or isinstance(value, str | bytes):
+        return repr(value)[:80]
+    size = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"a {type(value).__name__}{size}"
+
+
+def check_whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of any kind, numpy's too, as an int, or what is wrong with it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} is {described(value)}; give a whole number of {least} or more.")
+    return number
+
+
+def is_number(value: Any) -> bool:
+    """Is it one number: of Python, of numpy, or in a tensor?"""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def as_rows(values: ArrayLike | Tensor, name: str) -> Tensor:
+    """Numbers as a tensor (N, C), where they are; or what is wrong with them."""
+    try:
+        rows = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):  # torch raises each of them
+        rows = None
+    if rows is None or rows.ndim != 2 or rows.shape[1] == 0:
+        found = described(values) if rows is None else f"of shape {tuple(rows.shape)}"
+        raise ValueError(f"{name} are {found}; give numbers (N, C), a row per image.")
+    return rows
 
 
 def check_counts(counts: ArrayLike | Tensor) -> np.ndarray:
@@ -96,6 +150,41 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
         raise ValueError(
             f"{where}: labels run from {low} to {high} but there are {num_classes} classes; "
             f"number the classes from 0 to {num_classes - 1}."
+        )
+
+
+def check_targets(logits: Tensor, targets: Tensor) -> None:
+    """Do `targets`, int64 (N,) or soft (N, C), fit `logits` (N, C)?
+
+    Their values are looked at only while they are on the CPU: on a GPU that would make every step
+    wait for the device, and `ImageSet` has checked them before they went there.
+
+    Raises:
+        ValueError: they do not.
+    """
+    n, classes = logits.shape
+    if targets.ndim == 2 and targets.is_floating_point():
+        if targets.shape == logits.shape:
+            return
+        raise ValueError(
+            f"soft targets have shape {tuple(targets.shape)} but the logits {tuple(logits.shape)}; "
+            "give one probability per image and class."
+        )
+    if targets.dtype != torch.int64 or targets.shape != (n,):
+        if targets.ndim == 2 and targets.shape == logits.shape:
+            advice = "use .argmax(1) of rows with a single 1, or .float() for soft targets"
+        elif targets.shape in ((n, 1), (1, n)):
+            advice = "use .flatten()"
+        else:
+            advice = "use .long()" if targets.shape == (n,) else "give one for each image"
+        raise ValueError(
+            f"targets are {targets.dtype} of shape {tuple(targets.shape)}; class indices must be "
+            f"int64 of shape ({n},): {advice}."
+        )
+    if targets.device.type == "cpu" and (targets.min() < 0 or targets.max() >= classes):
+        raise ValueError(
+            f"targets run from {int(targets.min())} to {int(targets.max())} but the model has "
+            f"{classes} outputs; number the classes from 0 to {classes - 1}."
         )
 
 

@@ -5,13 +5,14 @@ in lesson 12.
 """
 
 import math
+import warnings
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from imbalkit.checks import to_numpy
+from imbalkit.checks import as_rows, check_whole, describe_array, described, is_number, to_numpy
 from imbalkit.metrics import confusion
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are tried
@@ -31,7 +32,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         labels: integers (N,).
 
     Returns:
-        T, from 0.05 to 20.
+        T, from 0.05 to 20; at either end a warning says that these images do not fix it.
 
     Raises:
         ValueError: shapes that do not match, labels without a column, logits that are not finite.
@@ -42,9 +43,9 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         >>> round(temperature, 3), round(float((logits[0] / temperature).softmax(0)[0]), 3)
         (3.641, 0.75)
     """
-    scores = torch.from_numpy(to_numpy(logits)).double()
-    true = torch.from_numpy(to_numpy(labels)).long()
-    if scores.ndim != 2 or true.shape != scores.shape[:1] or len(true) == 0:
+    scores = as_rows(to_numpy(logits), "logits").double()
+    true = torch.from_numpy(checked_classes(labels, "labels"))
+    if true.shape != scores.shape[:1]:
         raise ValueError(
             f"logits have shape {tuple(scores.shape)} and labels {tuple(true.shape)}; give "
             "(N, C) and (N,) of the same validation images."
@@ -56,6 +57,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         )
     if not scores.isfinite().all():
         raise ValueError("logits are NaN or infinite; look for the cause before calibrating.")
+    if scores.shape[1] < 2:
+        raise ValueError("logits have one column; give one for each of two classes or more.")
     of_true = scores.gather(1, true[:, None]).mean()
 
     def slope(inverse: float) -> float:
@@ -67,7 +70,15 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if slope(math.exp(middle)) > 0 else (middle, high)
-    return math.exp(-(low + high) / 2)
+    temperature = math.exp(-(low + high) / 2)
+    if not 1.01 * LOWEST < temperature < 0.99 * HIGHEST:
+        warnings.warn(
+            f"the temperature {temperature:.2f} is at the end of what is searched, {LOWEST} to "
+            f"{HIGHEST:g}: the model is right, or wrong, about nearly all of these images, so they "
+            "cannot calibrate it; take more, or others.",
+            stacklevel=2,
+        )
+    return temperature
 
 
 def cost_threshold(miss: float, false_alarm: float) -> float:
@@ -92,9 +103,11 @@ def cost_threshold(miss: float, false_alarm: float) -> float:
         >>> cost_threshold(miss=19, false_alarm=1)
         0.05
     """
-    if not (0 < miss < np.inf and 0 < false_alarm < np.inf):
+    costs = (miss, false_alarm)
+    if not (all(map(is_number, costs)) and 0 < min(costs) and max(costs) < np.inf):
         raise ValueError(
-            f"the costs are {miss} and {false_alarm}; both must be above 0 and finite."
+            f"the costs are {described(miss)} and {described(false_alarm)}; both must be "
+            "above 0 and finite."
         )
     return false_alarm / (false_alarm + miss)
 
@@ -113,15 +126,16 @@ def recall_threshold(probabilities: ArrayLike, is_class: ArrayLike, recall: floa
         a probability.
 
     Raises:
-        ValueError: another share, or no image of the class.
+        ValueError: another share, no image of the class, NaN, or arguments that do not match.
 
     Example:
         >>> recall_threshold([0.9, 0.6, 0.4, 0.1], [True, False, True, False], recall=1.0)
         0.4
     """
-    of_class = np.sort(to_numpy(probabilities)[to_numpy(is_class).astype(bool)])[::-1]
-    if not 0 < recall <= 1:
-        raise ValueError(f"recall is {recall}; give a share above 0 and at most 1.")
+    of_all, wanted = checked_alarms(probabilities, is_class)
+    of_class = np.sort(of_all[wanted])[::-1]
+    if not is_number(recall) or not 0 < recall <= 1:
+        raise ValueError(f"recall is {described(recall)}; give a share above 0 and at most 1.")
     if len(of_class) == 0:
         raise ValueError("no image belongs to the class, so its recall cannot be measured.")
     return float(of_class[int(np.ceil(recall * len(of_class) - 1e-9)) - 1])
@@ -150,12 +164,7 @@ def precision_recall(
         >>> thresholds.tolist(), precision.round(2).tolist(), recall.tolist()
         ([0.9, 0.8, 0.3], [1.0, 0.5, 0.67], [0.5, 0.5, 1.0])
     """
-    of_class, wanted = to_numpy(probabilities), to_numpy(is_class).astype(bool)
-    if of_class.ndim != 1 or of_class.shape != wanted.shape or not np.isfinite(of_class).all():
-        raise ValueError(
-            f"probabilities have shape {of_class.shape} and is_class {wanted.shape}; give one "
-            "finite probability and one boolean per image."
-        )
+    of_class, wanted = checked_alarms(probabilities, is_class)
     if not wanted.any():
         raise ValueError("no image belongs to the class, so there is no recall to draw.")
     order = np.argsort(-of_class, kind="stable")
@@ -182,25 +191,34 @@ def decide(
         int64 (N,).
 
     Raises:
-        ValueError: a class that there is not, or a threshold that is none.
+        ValueError: a class that there is not, a threshold that is none, or NaN.
 
     Example:
         >>> probabilities = torch.tensor([[0.6, 0.4], [0.9, 0.1]])
         >>> decide(probabilities).tolist(), decide(probabilities, costly=1, threshold=0.3).tolist()
         ([0, 0], [1, 0])
     """
-    rows = torch.as_tensor(probabilities)
+    rows = as_rows(probabilities, "probabilities")
+    if bool(rows.isnan().any()):
+        bad = int(rows.isnan().any(1).nonzero()[0])
+        raise ValueError(
+            f"the probabilities of image {bad} are NaN, so there is nothing to decide by; look at "
+            "the image and at the model."
+        )
+    if costly is None and threshold is not None:
+        raise ValueError("a threshold needs costly=, the class whose probability must reach it.")
     if costly is None:
         return rows.argmax(1)
     classes = rows.shape[1]
-    if not 0 <= costly < classes or threshold is None or not 0 <= threshold <= 1:
+    fits = is_number(costly) and costly in range(classes)
+    if not fits or threshold is None or not is_number(threshold) or not 0 <= threshold <= 1:
         raise ValueError(
-            f"costly is {costly} and threshold {threshold}; give a class from 0 to {classes - 1} "
-            "and a probability from 0 to 1."
+            f"costly is {described(costly)} and threshold {described(threshold)}; give a class "
+            f"from 0 to {classes - 1} and a probability from 0 to 1."
         )
     others = rows.clone()
     others[:, costly] = -1
-    return others.argmax(1).masked_fill(rows[:, costly] >= threshold, costly)
+    return others.argmax(1).masked_fill(rows[:, costly] >= float(threshold), costly)
 
 
 def mean_cost(
@@ -221,17 +239,49 @@ def mean_cost(
         in the unit of the costs.
 
     Raises:
-        ValueError: as `metrics.confusion`.
+        ValueError: as `metrics.confusion`, or costs that are not finite.
 
     Example:
         >>> mean_cost(labels=[1, 0, 0], decisions=[0, 1, 0], costly=1, miss=5, false_alarm=1)
         2.0
     """
-    classes = int(max(to_numpy(labels).max(), to_numpy(decisions).max(), costly)) + 1
-    cells = confusion(labels, decisions, classes)
+    if not all(is_number(cost) and math.isfinite(cost) for cost in (miss, false_alarm)):
+        raise ValueError(
+            f"the costs are {described(miss)} and {described(false_alarm)}; both must be finite."
+        )
+    check_whole("costly", costly, 0)
+    true, decided = checked_classes(labels, "labels"), checked_classes(decisions, "decisions")
+    classes = int(max(true.max(), decided.max(), costly)) + 1
+    cells = confusion(true, decided, classes)
     hits = cells[costly, costly]
     misses, alarms = cells[costly].sum() - hits, cells[:, costly].sum() - hits
     return float((misses * miss + alarms * false_alarm) / cells.sum())
+
+
+def checked_classes(values: ArrayLike, name: str) -> NDArray[np.int64]:
+    """Class numbers as int64 (N,), N > 0, or what is wrong with them."""
+    numbers = to_numpy(values)
+    if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} are {describe_array(numbers)}; give one class number per image, at least one."
+        )
+    return numbers.astype(np.int64)
+
+
+def checked_alarms(
+    probabilities: ArrayLike, is_class: ArrayLike
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Finite probabilities (N,) and booleans (N,), or what is wrong with them."""
+    of_class, wanted = to_numpy(probabilities), to_numpy(is_class)
+    fits = of_class.ndim == 1 and of_class.shape == wanted.shape
+    if not fits or of_class.dtype.kind not in "iuf" or not np.isfinite(of_class).all():
+        raise ValueError(
+            f"probabilities have shape {of_class.shape} and is_class {wanted.shape}; give one "
+            "finite probability and one boolean per image."
+        )
+    if not np.isin(wanted, (0, 1)).all():
+        raise ValueError("is_class holds more than True and False; compare: labels == the_class.")
+    return of_class, wanted.astype(bool)
 
 
 __all__ = [

@@ -14,6 +14,18 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
+def checked_device(device: torch.device | str) -> torch.device:
+    """A device by its name, or what is wrong with it."""
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (AssertionError, RuntimeError, TypeError) as error:  # torch raises each of them
+        raise ValueError(
+            f"the device {str(device)!r} cannot be used here; give one such as "
+            f"{pick_device().type!r}, or leave it out."
+        ) from error
+
+
 def has_native_bfloat16(device: torch.device) -> bool:
     """Does the processor itself compute in bfloat16? Where it does not, emulation is slower."""
     if device.type == "cuda":

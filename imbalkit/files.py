@@ -9,6 +9,8 @@ from pathlib import Path
 
 # What a system answers that cannot sync a folder, or lets nobody open this one.
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
+# What it answers where the disk, or the part of it that one may use, is full.
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota of that name
 
 
 @contextmanager
@@ -19,24 +21,64 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     power cut: the new file is on the disk when the block has ended. If the block fails or is
     interrupted, the temporary file is removed and the old file stays. Missing folders are made.
 
-    Raises OSError where the folder cannot be made or written.
+    Raises OSError where the folder cannot be made or written, and says so where the disk is full.
     """
     path = Path(path)
     changed = [path.parent, *(one.parent for one in path.parents if not one.exists())]
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A unique name lets two processes write the same file at once; a name rather than
-    # `tempfile.mkstemp` lets the file have the usual permissions, so that others may read it.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+    temporary = beside(path)
     try:
         yield temporary
         with open(temporary, "r+b") as file:  # else the name may reach the disk before the content
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL:
+            full = "the disk is full, so this file was not written; make room and try again"
+            raise OSError(error.errno, full, str(path)) from error
         raise
     for folder in changed:
         sync_folder(folder)
+
+
+def beside(path: Path) -> Path:
+    """The name of a temporary file that will become `path`."""
+    # A unique name lets two processes write the same file at once; a name rather than
+    # `tempfile.mkstemp` lets the file have the usual permissions, so that others may read it.
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Can `atomic_path` write this file? To find out, a file is written beside it, and removed.
+
+    Missing folders are made.
+
+    Raises:
+        ValueError: it cannot; the sentence says why.
+
+    Example:
+        >>> check_writable("/")
+        Traceback (most recent call last):
+        ValueError: the file '/' cannot be written: it is a folder; name a file in a folder that ...
+    """
+    try:
+        if os.fspath(path) == "" or Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        temporary = beside(Path(path))
+        try:
+            temporary.write_bytes(b"1")
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, TypeError, ValueError) as error:  # the last for a name with a null in it
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = "a file stands where its folder would be"
+        raise ValueError(
+            f"the file {str(path)!r} cannot be written: {reason}; name a file in a folder that you "
+            "may write to."
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -93,7 +93,7 @@ class CollapseMonitor:
         Args:
             logits: (N, C), or (N, 1) or (N,) for two classes.
             targets: as the loss takes them: int64 (N,), probabilities (N, C), or 0 and 1 as float.
-            loss: the batch's loss, a scalar.
+            loss: the batch's loss, a number, or one of each input.
         """
         sentence = self.update(logits, targets, loss)
         if sentence:
@@ -109,7 +109,8 @@ class CollapseMonitor:
         if self.warning:
             return ""
         if self.steps % LOOK_EVERY == 0:
-            self._look(logits.detach(), targets, loss.detach())
+            logits, targets, loss = (torch.as_tensor(x).detach() for x in (logits, targets, loss))
+            self._look(logits, targets, loss)
         if self.steps % JUDGE_EVERY == 0:
             self.warning = self._judge(logits.detach())
         return self.warning
@@ -135,7 +136,7 @@ class CollapseMonitor:
         losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(counted == 0, 0)
         predicted = logits.argmax(1)
         hits = ((predicted == labels) * counted).sum()
-        self._sums += torch.stack([losses.sum(), counted.sum(), hits, loss.float().reshape(())])
+        self._sums += torch.stack([losses.sum(), counted.sum(), hits, loss.float().mean()])
         self._predicted.index_add_(0, predicted, counted)
         self._true.index_add_(0, labels, counted)
 

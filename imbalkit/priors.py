@@ -13,8 +13,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbalkit.checks import describe_array, to_numpy
+from imbalkit.checks import as_rows, describe_array, described, is_number, to_numpy
 
+LARGEST = 1e30  # a shift of the logits; float32 ends at 3e38
 MOST_STEPS, CHANGE = 10_000, 1e-7  # of `estimate_prior`
 
 
@@ -44,7 +45,8 @@ def adjust_logits(
         floats (N, C), on the device of the logits.
 
     Raises:
-        ValueError: a prior that is none or does not fit the logits, or a tau below 0.
+        ValueError: a prior that is none or does not fit the logits, or a tau below 0 or so large
+            that logits overflow.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0]])
@@ -53,13 +55,16 @@ def adjust_logits(
         >>> adjust_logits(logits, [100, 1], test_prior=[100, 1]).tolist()
         [[2.0, 0.0]]
     """
-    if not 0 <= tau < np.inf:
-        raise ValueError(f"tau is {tau}; it must be finite and 0 or more.")
+    if not is_number(tau) or not 0 <= tau < np.inf:
+        raise ValueError(f"tau is {described(tau)}; it must be finite and 0 or more.")
+    logits = as_rows(logits, "logits")
     train = checked_prior(train_prior, logits, "train_prior")
     check_all_trained(train)
     test = np.ones(len(train)) if test_prior is None else checked_prior(test_prior, logits)
-    with np.errstate(divide="ignore"):  # the logarithm of a test prior of 0 is meant
-        shift = np.log((test / train) ** tau)
+    with np.errstate(divide="ignore", over="ignore"):  # the logarithm of a test prior of 0 is meant
+        shift = tau * np.log(test / train) if tau else np.zeros(len(test))
+    if np.abs(shift[test > 0]).max() > LARGEST:
+        raise ValueError(f"tau is {tau}, which moves logits to infinity; 1 is what theory says.")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits + torch.from_numpy(shift).to(logits.device, logits.dtype)
 
@@ -88,6 +93,7 @@ def estimate_prior(logits: Tensor, train_prior: ArrayLike) -> Tensor:
         >>> [round(share, 2) for share in estimate_prior(sure, train_prior=[1, 1]).tolist()]
         [0.25, 0.75]
     """
+    logits = as_rows(logits, "logits")
     train = checked_prior(train_prior, logits, "train_prior")
     check_all_trained(train)
     if len(logits) == 0 or not logits.isfinite().all():
@@ -115,10 +121,12 @@ def checked_prior(prior: ArrayLike, logits: Tensor, name: str = "test_prior") ->
             f"{tuple(logits.shape)}; give one number per class."
         )
     values = values.astype(np.float64)
-    if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > 0):
+    with np.errstate(over="ignore"):
+        fits = (values >= 0).all() and 0 < values.sum() < np.inf
+        rounded = values.round(4).tolist()
+    if not fits:
         raise ValueError(
-            f"{name} is {values.round(4).tolist()}; counts or shares must be finite, 0 or more, "
-            "and not all 0."
+            f"{name} is {rounded}; counts or shares must be finite, 0 or more, and not all 0."
         )
     return values / values.sum()
 

@@ -8,14 +8,18 @@ They take a model in two halves, ``model.classifier(model.features(images))`` wi
 classifier, such as `imbalkit.models.Classifier`.
 """
 
+import math
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbalkit.checks import check_whole, described
 from imbalkit.models import Classifier, ScaledClassifier, rescaled
+from imbalkit.preflight import as_it_was, check_arguments, check_parts
 from imbalkit.training import History, fit, sgd, warmup_cosine
 
 
@@ -71,8 +75,13 @@ def deferred(
         >>> len(early.train), len(late.train)
         (2, 1)
     """
+    check_whole("epochs", epochs, 2)
     if not 0 < switch < epochs:
         raise ValueError(f"switch is {switch}; it must lie between 1 and {epochs - 1}.")
+    check_whole("switch", switch)
+    # What the second part cannot use is told before the first one, which may take hours.
+    check_arguments(late_batches, epochs - switch, val_batches=val_batches, monitor=monitor)
+    check_parts(model, late_loss_fn, optimizer, schedule)
     optimizer = optimizer or sgd(model)
     share = switch / epochs
     early = fit(
@@ -152,7 +161,11 @@ def retrain_classifier(
     old = model.classifier
     bias = old.bias is not None
     model.classifier = nn.Linear(old.in_features, old.out_features, bias).to(old.weight.device)
-    return fit_head(model, model.classifier, batches, epochs, lr, options)
+    try:
+        return fit_head(model, model.classifier, batches, epochs, lr, options)
+    except (TypeError, ValueError):  # nothing was learned
+        model.classifier = old
+        raise
 
 
 def learn_class_scales(
@@ -192,9 +205,16 @@ def fit_head(
     model: Classifier, head: nn.Module, batches: Iterable, epochs: int, lr: float, options: dict
 ) -> History:
     """`fit` for a head on frozen features."""
+    if not (isinstance(lr, Real) and math.isfinite(lr) and lr >= 0):
+        raise ValueError(f"lr is {described(lr)}; give a learning rate of 0 or more.")
     optimizer = sgd(head, lr=lr)
+    undo = as_it_was(model, head)
     stage2 = nn.Sequential(FrozenFeatures(model.features), head)
-    return fit(stage2, batches, epochs, optimizer=optimizer, **options)
+    try:
+        return fit(stage2, batches, epochs, optimizer=optimizer, **options)
+    except (TypeError, ValueError):
+        undo()  # the features were put in evaluation mode
+        raise
 
 
 class FrozenFeatures(nn.Module):
@@ -237,12 +257,25 @@ def tau_normalized(classifier: nn.Linear, tau: float = 1.0) -> nn.Linear:
     Returns:
         an ``nn.Linear`` of the same size, its bias all zero.
 
+    Raises:
+        ValueError: a tau that is none, or a weight vector of length 0.
+
     Example:
         >>> result = tau_normalized(nn.Linear(8, 3), tau=1)
         >>> [round(length, 4) for length in weight_norms(result).tolist()]
         [1.0, 1.0, 1.0]
     """
-    result = rescaled(classifier, weight_norms(classifier) ** -tau)
+    if not (isinstance(tau, Real) and math.isfinite(tau)):
+        raise ValueError(f"tau is {described(tau)}; give a finite number, from 0 to about 1.")
+    lengths = weight_norms(classifier)
+    scale = lengths**-tau
+    if not scale.isfinite().all():
+        raise ValueError(
+            f"the weight vector of class {int(lengths.argmin())} has the length "
+            f"{float(lengths.min()):.0e}, which cannot be made 1; train the classifier, or take a "
+            "smaller tau."
+        )
+    result = rescaled(classifier, scale)
     if result.bias is not None:
         nn.init.zeros_(result.bias)
     return result

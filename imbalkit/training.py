@@ -6,7 +6,8 @@ Derived in lesson 01.
 import html
 import math
 import time
-from collections.abc import Callable, Iterable, Sized
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,28 @@ from torch import Tensor, nn
 
 from imbalkit import metrics
 from imbalkit.checkpoint import Parts, load_checkpoint, save_checkpoint
-from imbalkit.device import autocast, memory_format, pick_device, to_device
+from imbalkit.checks import check_targets, described
+from imbalkit.device import autocast, checked_device, memory_format, pick_device, to_device
+from imbalkit.intake import (
+    Intake,
+    check_loss,
+    check_softmax,
+    check_values,
+    length_of,
+    logits_of,
+    one_pass,
+    scores_of,
+)
 from imbalkit.monitor import CollapseMonitor
+from imbalkit.preflight import MONITORS as MONITORS
+from imbalkit.preflight import as_it_was, check_arguments, check_iterable, check_parts
 from imbalkit.progress import Progress
 from imbalkit.tables import html_table, text_table
+from imbalkit.tally import NonFiniteLossError as NonFiniteLossError
+from imbalkit.tally import Tally, check_weights
 from imbalkit.texts import printable
 
-MONITORS = ("balanced_accuracy", "macro_f1", "worst_recall", "accuracy", "loss")
 STEPS_BETWEEN_CHECKS = 50  # how often the loss is looked at; each look waits for the device
-
-
-class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite."""
 
 
 @dataclass(repr=False)
@@ -40,10 +51,11 @@ class History:
             The training figures are those of the batches as they were trained on, so they lag
             behind. ``pandas.DataFrame(history.train)`` makes a data frame of them.
         shares: float, (steps, C): the share of each predicted class in each training batch.
-        best_epoch: the epoch (from 1) whose weights the model holds now.
+        best_epoch: the epoch (from 1) whose weights the model holds now; 0 for those of the last.
         best_score: the monitored figure of that epoch, signed so that higher is better.
         stopped: "finished", "early" or "interrupted".
-        warning: what `imbalkit.monitor.CollapseMonitor` had to say, or "".
+        warning: what `imbalkit.monitor.CollapseMonitor` had to say, or that the validation gave no
+            number, or "".
         seconds: time spent in the training loop, evaluation included.
     """
 
@@ -79,7 +91,7 @@ class History:
         return f"{html_table(self.rows())}<p>{html.escape(self._caption())}</p>"
 
     def _caption(self) -> str:
-        kept = f"weights of epoch {self.best_epoch} (*)" if self.validation else "last weights"
+        kept = f"weights of epoch {self.best_epoch} (*)" if self.best_epoch else "last weights"
         ended = f"{self.stopped} after {len(self.train)} epochs, {self.seconds:.0f} s"
         warning = f". Warning: {printable(self.warning)}" if self.warning else ""
         return f"{ended}; {kept} kept{warning}"
@@ -124,6 +136,7 @@ def fit(
     train_batches: Iterable,
     epochs: int,
     *,
+    steps_per_epoch: int | None = None,
     loss_fn: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     optimizer: torch.optim.Optimizer | None = None,
     schedule: Callable[[float], float] = warmup_cosine,
@@ -132,7 +145,7 @@ def fit(
     patience: int | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
     show_progress: bool = True,
 ) -> History:
     """Train `model` in place and return its History.
@@ -143,8 +156,12 @@ def fit(
         model: gives logits (N, C), or in training mode a tuple that starts with them.
         train_batches: any iterable with a length that yields ``(images, targets)`` anew on each
             pass: `Batches`, a DataLoader, a list. If its `sampler` has `set_epoch`, it is told the
-            epoch.
+            epoch. Lists and arrays become tensors. Where the model cannot take bytes, or images
+            with the channel last, it gets them divided by 255, or with the channel first, and a
+            warning says so.
         epochs: passes over `train_batches`.
+        steps_per_epoch: how many batches make an epoch, for an iterable without a length, or to
+            make epochs shorter. Each begins with a new pass; a generator goes on where it is.
         loss_fn: ``(logits float32 (N, C), targets) -> scalar``; it gets the tuple where there is
             one.
         optimizer: by default `sgd`.
@@ -156,7 +173,7 @@ def fit(
             "loss", ...) or a function of the confusion matrix, such as
             ``metrics.recall_of([7, 8, 9])``.
         patience: stop after so many epochs without a better score.
-        checkpoint: a file written after every epoch.
+        checkpoint: a file written after every epoch, and tried before the first.
         resume: go on from `checkpoint`, if it is there, where a training was cut off, with the same
             numbers as if it had never stopped. All arguments have to be made as they were then. The
             random generators of loaders, samplers, data sets and the loss are put back too; where
@@ -165,9 +182,10 @@ def fit(
         show_progress: show a line with the time left, and the History's table at the end.
 
     Raises:
-        ValueError: the batches do not fit the model, an argument cannot work, or the checkpoint is
-            damaged or of another training; the model is then as it was.
-        NonFiniteLossError: the loss became NaN or infinite.
+        TypeError, ValueError: the first batch does not fit the model or the loss, an argument
+            cannot work, or the checkpoint is damaged or of another training; the model is then as
+            it was. ValueError also where a later pass gives other batches than it promised.
+        NonFiniteLossError: the loss or a weight became NaN or infinite.
 
     Example:
         >>> x = torch.randn(60, 4)
@@ -176,16 +194,19 @@ def fit(
         >>> len(history.train), history.shares.shape
         (2, torch.Size([6, 4]))
     """
-    check_arguments(train_batches, epochs, val_batches, monitor, patience, checkpoint, resume)
-    device = device or pick_device()
+    steps_an_epoch = check_arguments(
+        train_batches, epochs, steps_per_epoch, val_batches, monitor, patience, checkpoint, resume
+    )
+    check_parts(model, loss_fn, optimizer, schedule)
+    device = pick_device() if device is None else checked_device(device)
     model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     if isinstance(loss_fn, nn.Module):
         loss_fn.to(device)  # with its class weights
+    undo = as_it_was(model, loss_fn)
     optimizer = optimizer or sgd(model)
-    steps_an_epoch = len(train_batches)  # type: ignore[arg-type]  # it has one, as was checked
     steps = epochs * steps_an_epoch
     scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: schedule((step + 0.5) / steps)
+        optimizer, lambda step: factor_at(schedule, (step + 0.5) / steps)
     )
     batches = (train_batches, val_batches)
     parts = Parts(model, loss_fn, optimizer, scheduler, batches, epochs, steps_an_epoch, device)
@@ -201,6 +222,8 @@ def fit(
     progress = Progress(steps, visible=show_progress)
     progress.start_at(steps_before)
 
+    intake, read_all = Intake(model, device, "train_batches"), steps_per_epoch is None
+
     try:
         for epoch in range(len(history.train) + 1, epochs + 1):
             if out_of_patience(history, patience):
@@ -209,10 +232,15 @@ def fit(
             tally = Tally()
             model.train()
             tell_epoch(train_batches, epoch - 1)
-            for images, targets in train_batches:
-                loss, logits, targets = train_step(
-                    model, loss_fn, optimizer, images, targets, device
-                )
+            name = f"train_batches, epoch {epoch}"
+            for batch in one_pass(train_batches, steps_an_epoch, name, cut=not read_all):
+                images, targets = intake(batch)
+                if intake.read == 1:
+                    check_values(images)
+                with intake.explained(images, targets):
+                    loss, logits, targets = train_step(
+                        model, loss_fn, optimizer, images, targets, device
+                    )
                 scheduler.step()
                 tally.add(loss, logits, targets)
                 history.warning = collapse.update(logits, targets, loss) or history.warning
@@ -220,25 +248,46 @@ def fit(
                     tally.check_finite(epoch)
                 progress.step(f"epoch {epoch} of {epochs}")
             tally.check_finite(epoch)
+            check_weights(model, epoch)
             history.train.append(tally.summary())
             shares.append(tally.batch_shares())
+            history.shares = torch.cat(shares)
             if val_batches is not None:
-                history.validation.append(evaluate(model, val_batches, device))
+                history.validation.append(measure(model, val_batches, device))
                 score = score_of(history.validation[-1], monitor)
-                if best_weights is None or score > history.best_score:
+                if score > history.best_score:
                     history.best_score, history.best_epoch = score, epoch
                     best_weights = {k: v.clone() for k, v in model.state_dict().items()}
-            history.shares = torch.cat(shares)
+                history.warning = no_number(history, score) or history.warning
             history.seconds = done_before + time.perf_counter() - started
-            if checkpoint:
+            if checkpoint is not None:
                 save_checkpoint(checkpoint, parts, asdict(history), best_weights)
     except KeyboardInterrupt:
         history.stopped = "interrupted"
+        history.seconds = done_before + time.perf_counter() - started
+    except Exception:
+        if scheduler.last_epoch == 0:  # it counts steps: not one was taken
+            undo()
+        raise
     finally:  # also when an error goes on to the caller: the best weights are worth keeping
         if best_weights is not None:
             model.load_state_dict(best_weights)
         progress.finish(history if history.train else None)
     return history
+
+
+def factor_at(schedule: Callable[[float], float], share: float) -> float:
+    """The schedule's factor on the learning rate, or what is wrong with it."""
+    factor = schedule(share)
+    try:
+        if math.isfinite(factor) and (factor >= 0 or share > 1):  # the last one is not used
+            return factor
+    except TypeError:
+        pass
+    raise ValueError(
+        f"the schedule gives {described(factor)} when {share:.0%} of the training is done; it must "
+        "give a finite factor on the learning rate, 0 or more."
+    )
 
 
 def tell_epoch(batches: Iterable, epoch: int) -> None:
@@ -268,10 +317,12 @@ def train_step(
     with autocast(device):
         outputs = model(images)
     outputs = to_float32(outputs)  # losses are sums of small differences: never in bfloat16
-    logits = outputs if isinstance(outputs, Tensor) else outputs[0]
+    logits = logits_of(outputs)
     check_targets(logits, targets)
+    check_softmax(loss_fn, logits)
     targets = targets.to(device, non_blocking=True)
     loss = loss_fn(outputs, targets)
+    check_loss(loss)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
@@ -282,87 +333,47 @@ def to_float32(outputs: Any) -> Any:
     """The floating-point tensors of a model's output, or of each of its outputs, as float32."""
     if isinstance(outputs, Tensor):
         return outputs.float() if outputs.is_floating_point() else outputs
-    return tuple(to_float32(output) for output in outputs)
-
-
-class Tally:
-    """Running figures of one epoch, kept on the device: adding a batch never waits for it."""
-
-    def __init__(self) -> None:
-        self.steps, self.images = 0, 0
-        self.shares: list[Tensor] = []
-
-    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Count one batch: scalar loss, logits (N, C), targets (N,) or soft (N, C)."""
-        n, classes = logits.shape
-        if not self.steps:
-            self.loss = torch.zeros_like(loss)
-            self.first_bad_step = torch.zeros_like(loss, dtype=torch.int64)
-            self.confusion = torch.zeros(classes**2, dtype=torch.int64, device=logits.device)
-            self.one = torch.ones(1, dtype=torch.int64, device=logits.device)
-        self.steps += 1
-        self.images += n
-        self.loss += loss * n
-        bad = ~loss.isfinite() & (self.first_bad_step == 0)
-        self.first_bad_step.masked_fill_(bad, self.steps)
-        predicted = logits.argmax(1)
-        true = targets if targets.ndim == 1 else targets.argmax(1)
-        self.confusion.index_add_(0, true * classes + predicted, self.one.expand(n))
-        share = torch.zeros(classes, dtype=torch.int64, device=logits.device)
-        self.shares.append(share.index_add_(0, predicted, self.one.expand(n)) / n)
-
-    def check_finite(self, epoch: int) -> None:
-        """Were all losses so far finite? Waits for the device.
-
-        Raises:
-            NonFiniteLossError: one was NaN or infinite.
-        """
-        step = int(self.first_bad_step)
-        if step:
-            raise NonFiniteLossError(
-                f"The loss became NaN or infinite at step {step} of epoch {epoch}: most often the "
-                "learning rate is too high (divide it by 10), else an image or a target is not "
-                "finite, or the loss takes the logarithm of zero."
-            )
-
-    def summary(self) -> dict:
-        """The figures of `metrics.summary` and the mean loss per image."""
-        classes = math.isqrt(len(self.confusion))
-        confusion = self.confusion.view(classes, classes).cpu().numpy()
-        return {"loss": float(self.loss) / self.images, **metrics.summary(confusion)}
-
-    def batch_shares(self) -> Tensor:
-        """The share of each predicted class in each batch: float32, (steps, C), on the CPU."""
-        return torch.stack(self.shares).cpu()
+    return tuple(map(to_float32, outputs)) if isinstance(outputs, tuple | list) else outputs
 
 
 def predict(
-    model: nn.Module, batches: Iterable, device: torch.device | None = None
+    model: nn.Module, batches: Iterable, device: torch.device | str | None = None
 ) -> tuple[Tensor, Tensor]:
     """The outputs for all batches. The model is put in evaluation mode and back.
 
     Args:
-        model: gives logits (N, C) in evaluation mode.
-        batches: yields ``(images, targets)``.
+        model: gives logits (N, C) in evaluation mode, or a tuple that starts with them.
+        batches: yields ``(images, targets)``, as `fit` takes them.
         device: by default the best of the machine.
 
     Returns:
         Logits float32 (N, C) and labels int64 (N,), on the CPU.
+
+    Raises:
+        TypeError, ValueError: there are no batches, or the model cannot take them.
     """
-    device = device or pick_device()
+    check_iterable(batches, "batches")
+    device = pick_device() if device is None else checked_device(device)
     model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
     was_training = model.training
     model.eval()
+    intake = Intake(model, device, "the evaluation")
     logits, labels = [], []
-    with torch.inference_mode(), autocast(device):
-        for images, targets in batches:
-            logits.append(model(to_device(images, device)).float())
-            labels.append(targets)
-    model.train(was_training)
+    try:
+        with torch.inference_mode(), autocast(device):
+            for batch in one_pass(batches, length_of(batches), "the evaluation"):
+                images, targets = intake(batch)
+                with intake.explained(images, targets):
+                    logits.append(scores_of(model(to_device(images, device))).float())
+                labels.append(targets)
+    finally:  # somebody may stop it
+        model.train(was_training)
+    if not logits:
+        raise ValueError("the evaluation has no batches; check the data set, and drop_last.")
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
 
 
-def evaluate(model: nn.Module, batches: Iterable, device: torch.device | None = None) -> dict:
+def evaluate(model: nn.Module, batches: Iterable, device: torch.device | str | None = None) -> dict:
     """How well a model does on these batches.
 
     Args:
@@ -372,9 +383,26 @@ def evaluate(model: nn.Module, batches: Iterable, device: torch.device | None = 
 
     Returns:
         The figures of `metrics.summary`, "confusion" as a list of lists, and "loss", the unweighted
-        cross-entropy.
+        cross-entropy. Where that is NaN or infinite, a warning says so.
+
+    Raises:
+        TypeError, ValueError: as `predict`, or the labels do not fit the logits.
     """
+    record = measure(model, batches, device)
+    if not math.isfinite(record["loss"]):
+        warnings.warn(
+            f"the loss of the evaluation is {record['loss']}: the model's answer to an image is "
+            "NaN or infinite, and the other figures count it as some class; look for NaN in the "
+            "images and in the weights.",
+            stacklevel=2,
+        )
+    return record
+
+
+def measure(model: nn.Module, batches: Iterable, device: torch.device | str | None) -> dict:
+    """As `evaluate`, but without a warning."""
     logits, labels = predict(model, batches, device)
+    check_targets(logits_of(logits), labels)
     confusion = metrics.confusion(labels, logits.argmax(1), logits.shape[1])
     loss = F.cross_entropy(logits, labels).item()
     return {"loss": loss, **metrics.summary(confusion), "confusion": confusion.tolist()}
@@ -385,72 +413,32 @@ def score_of(record: dict, monitor: str | Callable) -> float:
 
     NaN is no figure that another could beat, so it counts as the worst.
     """
-    if callable(monitor):
-        score = float(monitor(record["confusion"]))
-    else:
+    if not callable(monitor):
         score = -record["loss"] if monitor == "loss" else record[monitor]
+    else:
+        figure = monitor(record["confusion"])
+        try:
+            score = float(figure)
+        except (TypeError, ValueError, RuntimeError):  # of Python, numpy and torch
+            raise TypeError(
+                f"monitor returns {described(figure)}; it must return one number."
+            ) from None
     return -math.inf if math.isnan(score) else score
+
+
+def no_number(history: History, score: float) -> str:
+    """What to say of a last validation that no epoch can be chosen by; "" where all is well."""
+    loss = history.validation[-1]["loss"]
+    if score > -math.inf and math.isfinite(loss):
+        return ""
+    figure = "monitored figure" if math.isfinite(loss) else "loss"
+    chosen = "" if score > -math.inf else ", which therefore cannot be chosen"
+    return (
+        f"the validation's {figure} is NaN or infinite in epoch {len(history.validation)}{chosen}: "
+        "look for NaN in its images"
+    )
 
 
 def out_of_patience(history: History, patience: int | None) -> bool:
     """Have `patience` epochs gone by since the best one?"""
     return patience is not None and len(history.train) - history.best_epoch >= patience
-
-
-def check_arguments(
-    train_batches: Iterable,
-    epochs: int,
-    val_batches: Iterable | None,
-    monitor: str | Callable,
-    patience: int | None,
-    checkpoint: str | Path | None,
-    resume: bool,
-) -> None:
-    """Raise ValueError, before anything is computed, for arguments of `fit` that cannot work."""
-    if epochs < 1:
-        raise ValueError(f"epochs is {epochs}; train for at least 1.")
-    if not isinstance(train_batches, Sized):
-        raise ValueError(
-            "train_batches has no length: a generator is used up after one epoch; pass a "
-            "DataLoader, Batches or a list."
-        )
-    if len(train_batches) == 0:
-        raise ValueError("train_batches is empty; check the data set and drop_last.")
-    if not callable(monitor) and monitor not in MONITORS:
-        raise ValueError(
-            f"there is no figure '{monitor}' to monitor; use one of {', '.join(MONITORS)} or a "
-            "function of the confusion matrix."
-        )
-    if patience is not None and val_batches is None:
-        raise ValueError("patience needs val_batches: early stopping watches the validation set.")
-    if resume and checkpoint is None:
-        raise ValueError("resume=True needs checkpoint=, the file to go on from.")
-
-
-def check_targets(logits: Tensor, targets: Tensor) -> None:
-    """Do `targets`, int64 (N,) or soft (N, C), fit `logits` (N, C)?
-
-    Their values are looked at only while they are on the CPU: on a GPU that would make every step
-    wait for the device, and `ImageSet` has checked them before they went there.
-
-    Raises:
-        ValueError: they do not.
-    """
-    n, classes = logits.shape
-    if targets.ndim == 2 and targets.is_floating_point():
-        if targets.shape == logits.shape:
-            return
-        raise ValueError(
-            f"soft targets have shape {tuple(targets.shape)} but the logits {tuple(logits.shape)}; "
-            "give one probability per image and class."
-        )
-    if targets.dtype != torch.int64 or targets.shape != (n,):
-        raise ValueError(
-            f"targets are {targets.dtype} of shape {tuple(targets.shape)}; class indices must be "
-            f"int64 of shape ({n},): use .long()."
-        )
-    if targets.device.type == "cpu" and (targets.min() < 0 or targets.max() >= classes):
-        raise ValueError(
-            f"targets run from {int(targets.min())} to {int(targets.max())} but the model has "
-            f"{classes} outputs; number the classes from 0 to {classes - 1}."
-        )

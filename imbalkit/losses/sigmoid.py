@@ -5,7 +5,16 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbalkit.losses.base import Loss, along_classes, checked_setting, checked_weight, in_float32
+from imbalkit.checks import described, is_number
+from imbalkit.losses.base import (
+    Loss,
+    along_classes,
+    as_weight,
+    check_tensors,
+    checked_setting,
+    checked_weight,
+    in_float32,
+)
 
 
 class BinaryLoss(Loss):
@@ -20,7 +29,7 @@ class BinaryLoss(Loss):
     ) -> None:
         super().__init__(reduction, ignore_index, label_smoothing)
         if pos_weight is not None:
-            pos_weight = torch.atleast_1d(torch.as_tensor(pos_weight))
+            pos_weight = torch.atleast_1d(as_weight(pos_weight, "pos_weight"))
             pos_weight = checked_weight(pos_weight, "pos_weight")
         self.pos_weight: Tensor | None
         self.register_buffer("pos_weight", pos_weight)
@@ -34,6 +43,7 @@ class BinaryLoss(Loss):
         raise NotImplementedError
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        check_tensors(logits, targets, type(self).__name__)
         if targets.shape != logits.shape:  # (N, 1) against (N,) would spread to (N, N)
             raise ValueError(
                 f"Target size ({targets.shape}) must be the same as input size ({logits.shape}); "
@@ -115,8 +125,10 @@ class SigmoidFocalLoss(BinaryLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(pos_weight, reduction, ignore_index, label_smoothing)
-        if alpha is not None and not 0 <= alpha <= 1:
-            raise ValueError(f"alpha is {alpha}; it must be from 0 to 1, or None for no weights.")
+        if alpha is not None and not (is_number(alpha) and 0 <= alpha <= 1):
+            raise ValueError(
+                f"alpha is {described(alpha)}; it must be from 0 to 1, or None for no weights."
+            )
         if alpha is not None and pos_weight is not None:
             raise ValueError(
                 f"alpha is {alpha} and pos_weight is given, which both weigh the positives; with "
@@ -181,8 +193,8 @@ class AsymmetricLoss(BinaryLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(pos_weight, reduction, ignore_index, label_smoothing)
-        if not 0 <= clip < 1:
-            raise ValueError(f"clip is {clip}; it must be at least 0 and below 1.")
+        if not is_number(clip) or not 0 <= clip < 1:
+            raise ValueError(f"clip is {described(clip)}; it must be at least 0 and below 1.")
         self.gamma_neg = checked_setting("gamma_neg", gamma_neg)
         self.gamma_pos = checked_setting("gamma_pos", gamma_pos)
         self.clip = clip

@@ -5,7 +5,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbalkit.checks import check_no_empty_class
-from imbalkit.losses.base import Loss, along_classes, checked_setting, checked_weight, in_float32
+from imbalkit.losses.base import (
+    Loss,
+    along_classes,
+    check_tensors,
+    checked_setting,
+    checked_weight,
+    in_float32,
+)
 
 DIVISORS = ("weights", "images")
 
@@ -71,6 +78,7 @@ class WeightedCrossEntropy(Loss):
         return -logits.log_softmax(1)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        check_tensors(logits, targets, type(self).__name__)
         check_logits(logits, type(self).__name__)
         logits = in_float32(logits)
         target, counted = as_probabilities(targets, logits, self.ignore_index)
@@ -317,6 +325,7 @@ class LDAMLoss(WeightedCrossEntropy):
         self.register_buffer("margin", (max_margin * (n.min() / n) ** 0.25).float())
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        check_tensors(logits, targets, type(self).__name__)
         if targets.ndim == logits.ndim > 1:
             raise ValueError(
                 "LDAMLoss takes class indices (N,), not probabilities: add the losses of the two "

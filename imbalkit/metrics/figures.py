@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imbalkit.checks import check_counts, entropy, entropy_of_counts, to_numpy
+from imbalkit.checks import (
+    check_counts,
+    check_whole,
+    described,
+    entropy,
+    entropy_of_counts,
+    is_number,
+    to_numpy,
+)
 from imbalkit.metrics.checks import (
     check_class_numbers,
     check_confusion,
@@ -40,6 +48,7 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, num_classes: int) -> ND
         >>> confusion(labels=[0, 0, 1], predictions=[0, 1, 1], num_classes=2).tolist()
         [[1, 1], [0, 1]]
     """
+    num_classes = check_whole("num_classes", num_classes)
     true = check_class_numbers(labels, "labels", num_classes)
     predicted = check_class_numbers(predictions, "predictions", num_classes)
     check_same_length(true, predicted, "predictions")
@@ -169,7 +178,10 @@ def groups(
         {'many': [0], 'medium': [1, 2], 'few': [3]}
     """
     counts = check_counts(train_counts)
-    is_many, is_few = counts > many, counts < few
+    for name, limit in (("many", many), ("few", few)):
+        if not is_number(limit):
+            raise ValueError(f"{name} is {described(limit)}; give a number of training images.")
+    is_many, is_few = counts > float(many), counts < float(few)
     masks = {"many": is_many, "medium": ~is_many & ~is_few, "few": is_few}
     return {name: np.flatnonzero(mask) for name, mask in masks.items()}
 
@@ -268,6 +280,7 @@ def prediction_share(predictions: ArrayLike, num_classes: int) -> NDArray[np.flo
         >>> prediction_share([0, 0, 0, 2], num_classes=3).tolist()
         [0.75, 0.0, 0.25]
     """
+    num_classes = check_whole("num_classes", num_classes)
     predicted = check_class_numbers(predictions, "predictions", num_classes)
     return np.bincount(predicted, minlength=num_classes) / len(predicted)
 

@@ -24,6 +24,7 @@ LOOK_EVERY = 5  # steps; ten batches in fifty show enough, at a fifth of the cos
 JUDGE_EVERY = 50  # steps; each time waits for the device once
 IN_A_ROW = 3  # so often the same verdict, before it counts: training begins at these floors
 NEAR = 0.02  # relative distance to a floor; the mean over 1,280 images varies by about as much
+ABOVE = 1.3  # times the loss of guessing; strong class weights alone lift the plain one a little
 # Cohen's kappa, 0 for a guess and 1 for no error. A training with class weights passes the floors
 # on its way: it lowers another loss. Its answers say that it learns.
 GUESSES = 0.1
@@ -38,8 +39,8 @@ class CollapseMonitor:
 
     That is when the loss is not finite, when the outputs are probabilities (softmax before the
     loss), or when for 150 steps nearly all predictions are one class, or the answers are about as
-    good as a guess and the cross-entropy stays at what is known without looking at an image: ln C,
-    or the entropy of the class shares.
+    good as a guess and the cross-entropy is far above that of guessing, or stays at what is known
+    without looking at an image: ln C, or the entropy of the class shares.
 
     Counts stay on the device; it is waited for once every 50 steps.
 
@@ -129,33 +130,52 @@ class CollapseMonitor:
         labels = labels.clamp_min(0)
         classes = logits.shape[1]
         if not self._looks:
-            self._sums = torch.zeros(4, device=logits.device)
+            self._sums = torch.zeros(6, device=logits.device)
             self._predicted = torch.zeros(classes, device=logits.device)
             self._true = torch.zeros(classes, device=logits.device)
         self._looks += 1
         losses = F.cross_entropy(logits, labels, reduction="none").masked_fill(counted == 0, 0)
         predicted = logits.argmax(1)
         hits = ((predicted == labels) * counted).sum()
-        self._sums += torch.stack([losses.sum(), counted.sum(), hits, loss.float().mean()])
-        self._predicted.index_add_(0, predicted, counted)
-        self._true.index_add_(0, labels, counted)
+        in_batch = [
+            torch.zeros_like(self._true).index_add_(0, which, counted)
+            for which in (predicted, labels)
+        ]
+        used, present = map(_classes_in_use, in_batch)
+        self._sums += torch.stack(
+            [losses.sum(), counted.sum(), hits, loss.float().mean(), used, present]
+        )
+        self._predicted += in_batch[0]
+        self._true += in_batch[1]
 
     def _judge(self, logits: Tensor) -> str:
         probabilities = _are_probabilities(logits)
         # One transfer, so that the device is waited for once.
         numbers = torch.cat([self._sums, probabilities, self._predicted, self._true]).tolist()
-        (total, images, hits, loss, probabilities), counts = numbers[:5], numbers[5:]
+        (total, images, hits, loss, used, present), (probabilities, *counts) = (
+            numbers[:6],
+            numbers[6:],
+        )
         predicted, true = counts[: len(counts) // 2], counts[len(counts) // 2 :]
+        in_batch = used / self._looks, present / self._looks
         self._forget()
         if not images and math.isfinite(loss):
             return ""
         cross_entropy = total / max(images, 1)
-        kind, sentence = verdict(cross_entropy, loss, predicted, true, hits, bool(probabilities))
+        kind, sentence = verdict(
+            cross_entropy, loss, predicted, true, hits, bool(probabilities), in_batch
+        )
         self._verdicts = [*self._verdicts, kind][-IN_A_ROW:]
         at_once = kind in ("non_finite", "double_softmax")
         if kind and (at_once or self._verdicts == [kind] * IN_A_ROW):
             return f"step {self.steps}: {sentence}; imbalkit.diagnose finds the cause."
         return ""
+
+
+def _classes_in_use(counts: Tensor) -> Tensor:
+    """How many classes the counts (C,) really use, as a scalar on their device: exp(entropy)."""
+    shares = counts / counts.sum().clamp_min(1)
+    return torch.special.entr(shares).sum().exp()
 
 
 def _as_logits(scores: Tensor) -> Tensor:
@@ -165,7 +185,13 @@ def _as_logits(scores: Tensor) -> Tensor:
 
 
 def verdict(
-    cross_entropy: float, loss: float, predicted: list, true: list, hits: float, probabilities: bool
+    cross_entropy: float,
+    loss: float,
+    predicted: list,
+    true: list,
+    hits: float,
+    probabilities: bool,
+    in_batch: tuple[float, float],
 ) -> tuple[str, str]:
     """What a window of training looks like.
 
@@ -175,6 +201,7 @@ def verdict(
         predicted, true: how many predictions and labels are of each class.
         hits: how many predictions are right.
         probabilities: are the outputs probabilities?
+        in_batch: how many classes a batch uses on average, of the predictions and of the labels.
 
     Returns:
         A name and a sentence, or two empty strings.
@@ -193,9 +220,17 @@ def verdict(
         top = max(predicted) / sum(predicted)
         which = predicted.index(max(predicted))
         return "collapse", f"{top:.0%} of the predictions are class {which}"
+    if in_batch[1] > 2 and in_batch[0] <= 1 + 0.1 * (in_batch[1] - 1):
+        return "in turn", "nearly all of a batch is predicted as one class, another one each time"
     if kappa(hits, predicted, true) > GUESSES:
         return "", ""
-    for name, floor in (("ln C", math.log(len(true))), ("the entropy of the classes", entropy)):
+    guessing = math.log(len(true))
+    if cross_entropy > ABOVE * guessing:
+        return "above", (
+            f"the loss is {cross_entropy:.3g}, and guessing has {guessing:.3g}: most often the "
+            "learning rate is too high"
+        )
+    for name, floor in (("ln C", guessing), ("the entropy of the classes", entropy)):
         if floor > 0 and abs(cross_entropy - floor) < NEAR * floor:
             return "floor", f"the loss stays at {name}, {floor:.3f}: no image is told from another"
     return "", ""

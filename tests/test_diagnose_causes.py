@@ -80,8 +80,8 @@ def test_pixels_divided_as_whole_numbers_are_a_matter_of_their_range():
 )
 def test_other_class_numbers_in_evaluation_are_named_even_where_little_was_learned(renumber, words):
     """About half of the new images are right with the right numbers."""
-    x, y = points((64, 64, 64, 64), 2.4)
-    new_x, new_y = points((64, 64, 64, 64), 2.4, seed=1)
+    x, y = points((128, 128, 128, 128), 2.4)
+    new_x, new_y = points((128, 128, 128, 128), 2.4, seed=1)
     keep = new_y != 1 if "missing" in words or "from" in words else new_y >= 0
     model = mlp(4)
     optimizer = train(model, batches(x, y), steps=100)

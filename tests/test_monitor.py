@@ -75,6 +75,17 @@ def one_class(step):
     return logits, targets
 
 
+def in_turn(step):
+    """Each batch as one class, but not always the same: a rate that is too high does that."""
+    logits = torch.randn(64, 3)
+    logits[:, step // 5 % 3] += 10
+    return logits, labels(64)
+
+
+def far_above(step):
+    return 8 * torch.randn(64, 3), labels(64)
+
+
 def uniform(step):
     return 0.01 * torch.randn(64, 3), labels(64)
 
@@ -92,6 +103,8 @@ def probabilities(step):
 
 BROKEN = {
     "one class": (one_class, r"step 150: 100% of the predictions are class 1"),
+    "one class in turn": (in_turn, r"step 150: nearly all of a batch is predicted as one class"),
+    "above": (far_above, r"step 150: the loss is \d\.?\d*, and guessing has 1\.1"),
     "ln C": (uniform, r"step 150: the loss stays at ln C, 1\.099"),
     "entropy": (prior, r"step 150: the loss stays at the entropy of the classes, 0\.\d+"),
     "probabilities": (probabilities, r"step 50: each row of the outputs sums to 1"),

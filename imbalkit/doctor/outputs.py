@@ -164,7 +164,7 @@ def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     if _is_least_at_0_and_1(loss, right, 1 / classes):
         return _facts(loss, "probabilities", scores.softmax(1), right)
     facts = _facts_of_scores(loss, scores, right)
-    return replace(facts, cancels=_cancels(loss_fn, facts.weights, y))
+    return replace(facts, cancels=_cancels(loss_fn, facts.weights, y, scores))
 
 
 def _facts_of_scores(loss: Callable, scores: Tensor, right: Tensor) -> LossFacts:
@@ -259,13 +259,13 @@ def _pull(loss: Callable, equal: Tensor) -> Tensor | None:
     return size / size.mean()
 
 
-def _cancels(loss_fn: Callable, weights: Tensor | None, y: Tensor) -> bool:
+def _cancels(loss_fn: Callable, weights: Tensor | None, y: Tensor, like: Tensor) -> bool:
     """Does an image alone pull as strongly in the heaviest class as in the lightest?"""
     if weights is None:
         return False
     pulls = []
     for c in (int(weights.argmax()), int(weights.argmin())):
-        scores = torch.zeros(1, len(weights), device=y.device, requires_grad=True)
+        scores = torch.zeros_like(like[:1], requires_grad=True)
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(loss_fn(scores, y[c : c + 1]).mean(), scores)
         pulls.append(gradient.norm().item())

@@ -183,8 +183,9 @@ def train_eval_mismatch(record: Record) -> Answer:
             numbers[f"correlation of neighbours along each axis, {name}"] = texts
         return finding("train_eval_mismatch", FAULT, numbers)
     renumbered, numbering = record.renumbered
-    gain = renumbered - record.on_eval.accuracy
-    if record.eval_is_worse and renumbered > RENUMBERED and gain > min(0.2, renumbered / 2):
+    gain, images = renumbered - record.on_eval.accuracy, len(record.on_eval.labels) / 2
+    by_chance = max(0.1, 3 * math.sqrt(0.5 / images))  # three standard errors of a difference
+    if record.eval_is_worse and renumbered > RENUMBERED and gain > by_chance:
         numbers = {
             "accuracy in evaluation": f"{record.on_eval.accuracy:.1%}",
             "with the classes renumbered": f"{renumbered:.1%}",

@@ -170,6 +170,26 @@ def test_readme_names_every_make_command_but_help():
     assert make_targets() - {"help"} <= make_commands("README.md")
 
 
+def test_readme_says_how_long_the_package_takes_to_read():
+    """Ten lines a minute; the figures may lag behind the code by a tenth."""
+
+    def lines(*patterns):
+        files = {f for pattern in patterns for f in (ROOT / "imbalkit").glob(pattern)}
+        return sum(len(f.read_text(encoding="utf-8").splitlines()) for f in files)
+
+    names = "weights sampling augmentation priors stages ensembles multitask selfsupervised"
+    remedies = lines("losses/*.py", *(f"{name}.py" for name in names.split()))
+    doctor = lines("doctor/**/*.py")
+    whole = lines("**/*.py") - lines("course/exercises/**/*.py")
+    (paragraph,) = re.findall(r"\*\*To read the code.\*\*.*?\n\n", read("README.md"), re.DOTALL)
+    said = [int(number.replace(",", "")) for number in re.findall(r"\d+,\d+", paragraph)]
+    for told, there in zip(said, (remedies, doctor, whole), strict=True):
+        assert abs(told / there - 1) < 0.1, (told, there)
+    hours = int(re.search(r"some (\d+) hours", paragraph)[1])
+    assert abs(hours / (whole / 600) - 1) < 0.1 and "four and a half hours" in paragraph
+    assert 4 < remedies / 600 < 5
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_to_files_resolve(name):
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(name))

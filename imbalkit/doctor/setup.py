@@ -1,0 +1,159 @@
+"""What every measurement needs beside the model: how it is called, what it answers, and the time."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imbalkit.doctor.calling import REFUSALS, Calling
+from imbalkit.doctor.losses import Loss
+from imbalkit.doctor.outputs import first_line
+from imbalkit.doctor.picking import pick_scores
+from imbalkit.doctor.reading import Clock, Sample
+from imbalkit.doctor.tasks import Task
+from imbalkit.doctor.trees import leaves
+
+FIRST_SIZES = (2, 16)  # images in the passes by which the time of a pass is judged
+STEP = 4.0  # a step of training takes at most so many times as long as a pass without gradients
+# A larger model or image may not fit into the memory in larger batches than the caller's.
+LIGHT_PARAMETERS, LIGHT_IMAGE = 5_000_000, 2**16
+
+
+class Pace:
+    """How long a forward pass takes; what would end too late is not begun.
+
+    It is taken for proportional to the number of images, beyond the most that were measured.
+    """
+
+    def __init__(self, clock: Clock):
+        self.clock = clock
+        self.images, self.time = 1, 0.0
+
+    def note(self, images: int, seconds: float) -> None:
+        """A pass of so many images took so long."""
+        if images >= self.images:
+            self.images, self.time = images, seconds
+
+    def seconds(self, images: int) -> float:
+        """How long a pass of so many images should take."""
+        return self.time * max(1.0, images / self.images)
+
+    def fitting(self, most: int, share: float, times: float = 1.0) -> int:
+        """How many images, up to `most`, fit into a share of the budget that is still there.
+
+        A pass counts `times`. Two images may take more than the share; 0 if not even these fit.
+        """
+        time_there = min(share * self.clock.seconds, self.clock.left()) / times
+        if self.seconds(most) <= time_there:
+            return most
+        images = int(time_there / max(self.time, 1e-9) * self.images)
+        if images >= 2:
+            return min(images, most)
+        return min(2, most) if times * self.seconds(2) <= self.clock.left() else 0
+
+
+@dataclass
+class Setup:
+    """How a model is examined.
+
+    Attributes:
+        device: where it lies.
+        calling: how it is called; loss: how the loss is.
+        pace: how long a pass takes.
+        task: what is classified, known after the first pass.
+        largest: the largest label that was read.
+        largest_batch: the most images in a pass that the memory is known to hold.
+        broadcasts: how the loss mixes up outputs and targets, or "".
+        no_trials: why nothing may be trained, or "".
+        accumulate: batches to each step of the optimizer.
+        left_out: checks that lack a measurement, and why.
+    """
+
+    device: torch.device
+    calling: Calling
+    loss: Loss
+    pace: Pace
+    task: Task = field(default_factory=lambda: Task(2, False))
+    largest: int = 0
+    largest_batch: int = 256
+    broadcasts: str = ""
+    no_trials: str = ""
+    accumulate: int = 1
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def outputs(self, model: nn.Module, batch: Any, images: int = 0) -> Any:
+        """The model's outputs.
+
+        Raises:
+            ValueError: the model refuses the batch; the sentence names its dtype and shape.
+        """
+        started = time.perf_counter()
+        try:
+            outputs = self.calling.outputs(model, batch, self.device)
+        except REFUSALS as error:
+            raise ValueError(
+                f"the model refuses {described_inputs(batch)} on {self.device}: "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
+        if images and not torch.is_grad_enabled():
+            self.pace.note(images, time.perf_counter() - started)
+        return outputs
+
+    def scores(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The tensor of scores in the outputs."""
+        return pick_scores(outputs, targets, self.largest)
+
+    def measure_pace(self, model: nn.Module, sample: Sample) -> None:
+        """Call the model on a few images, to know how long a pass takes."""
+        model.eval()
+        for size in FIRST_SIZES:
+            size = min(size, len(sample.targets))
+            share = 0.1 if size > 2 else 1.0
+            if self.pace.seconds(size) > share * self.pace.clock.seconds:
+                return
+            with torch.no_grad():
+                try:
+                    self.outputs(model, sample.rows(slice(0, size)), size)
+                except ValueError:  # it is said when the model is called in earnest
+                    return
+
+    def size(self, most: int, share: float, times: float = 1.0) -> int:
+        """How many images to take in a pass: what time and memory allow."""
+        return self.pace.fitting(min(most, self.largest_batch), share, times)
+
+    def leave_out(self, *checks: str) -> None:
+        """These checks lack a measurement for which there was no time."""
+        clock = self.pace.clock
+        reason = f"no time was left; a pass of {self.pace.images} images takes "
+        reason += f"{self.pace.time:.2g} s: give more than seconds={clock.seconds:g}"
+        self.left_out.update(dict.fromkeys(checks, reason))
+
+
+def described_inputs(batch: Any) -> str:
+    """What the model gets, in a few words."""
+    tensors = [leaf for _, leaf in leaves(batch) if isinstance(leaf, Tensor)]
+    first = tensors[0]
+    more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
+    return f"{first.dtype} inputs of shape {tuple(first.shape)}{more}"
+
+
+def largest_batch(model: nn.Module, sample: Sample) -> int:
+    """How many images a pass may have: any number of small ones, else the caller's own."""
+    parameters = sum(p.numel() for p in model.parameters())
+    image = sample.inputs[0].numel() * sample.inputs.element_size()
+    if parameters <= LIGHT_PARAMETERS and image <= LIGHT_IMAGE:
+        return 256
+    return max(2, sample.batch)
+
+
+def new_setup(
+    device: torch.device, calling: Calling | None, loss_fn: Callable, clock: Clock
+) -> Setup:
+    """A setup for batches that are read as `calling` says, or for plain pairs."""
+    calling = calling or Calling(nn.Identity())
+    inside = calling.way is not None and calling.way.inside
+    inside = inside or (calling.forward is not None and calling.wants_loss)
+    return Setup(device, calling, Loss(loss_fn, inside), Pace(clock))

@@ -48,8 +48,9 @@ def diagnose(
     up to 2,048 images; a generator gives them away. The report says what was read.
 
     Args:
-        model: any module that returns scores (N, C), or (N,) or (N, 1) for two classes; (N, C, H, W)
-            for pixels, (N, T, C) for tokens; alone, in a tuple, a dict or an object with `logits`.
+        model: any module that returns scores (N, C), or (N,) or (N, 1) for two classes, or
+            (N, C, H, W) for pixels and (N, T, C) for tokens; alone, in a tuple, a dict or an object
+            with `logits`.
         train_batches: any iterable of batches, as your training gets them: pairs of inputs and
             targets, longer tuples, dicts. Targets are classes, probabilities (N, C), or 0 and 1.
         loss_fn: the loss of your training, ``(outputs, targets) -> scalar``. A model that computes

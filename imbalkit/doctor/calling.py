@@ -30,12 +30,14 @@ class Way:
         targets: the path to them, None where the caller's function makes them.
         args, kwargs: the paths to the arguments.
         inside: does the model get the targets too, and compute its loss?
+        empty: an argument that is None.
     """
 
     targets: Path | None
     args: tuple[Path, ...] = ()
     kwargs: tuple[tuple[str, Path], ...] = ()
     inside: bool = False
+    empty: Path | None = None
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -43,14 +45,20 @@ class Way:
         paths = (*self.args, *(path for _, path in self.kwargs))
         return tuple(path for path in paths if path != self.targets)
 
-    def without_targets(self) -> "Way":
-        """The same call, the targets left out."""
+    def without_targets(self) -> list["Way"]:
+        """The same call, the targets left out, or None in their place."""
         kwargs = tuple((name, path) for name, path in self.kwargs if path != self.targets)
-        return replace(self, args=tuple(p for p in self.args if p != self.targets), kwargs=kwargs)
+        left_out = replace(
+            self, args=tuple(p for p in self.args if p != self.targets), kwargs=kwargs
+        )
+        return [left_out, replace(self, targets=None, empty=self.targets)]
 
     def __call__(self, model: nn.Module, batch: Any) -> Any:
-        args = [at(batch, path) for path in self.args]
-        return model(*args, **{name: at(batch, path) for name, path in self.kwargs})
+        def argument(path: Path) -> Any:
+            return None if path == self.empty else at(batch, path)
+
+        kwargs = {name: argument(path) for name, path in self.kwargs}
+        return model(*map(argument, self.args), **kwargs)
 
 
 class Calling:
@@ -113,17 +121,17 @@ class Calling:
             return Way(next(iter(paths), None) if targets is None else own)
         if _is_pair(batch) and targets is None and _wanted(self._model) < 2:
             return Way((1,), ((0,),))
-        problem = "no part of it looks like targets"
+        problems = []
         for way in _ways(self._model, batch, own, targets is not None, self.wants_loss):
             y = targets if targets is not None else at(batch, way.targets)
             if not isinstance(y, Tensor) or not y.ndim:
                 continue
-            problem = self._problem(way, batch, y) or ""
-            if not problem:
+            problems.append(self._problem(way, batch, y))
+            if not problems[-1]:
                 return way
         raise TypeError(
             f"{argument} yields {described(batch)}, and the model cannot be called on parts of it "
-            f"({problem}); pass {TWO_ARGUMENTS}."
+            f"({next(iter(problems), 'no part of it looks like targets')}); pass {TWO_ARGUMENTS}."
         )
 
     def _problem(self, way: Way, batch: Any, targets: Tensor) -> str:
@@ -153,16 +161,17 @@ class Calling:
 def outputs_of(way: Way, model: nn.Module, batch: Any) -> Any:
     """The outputs; a model that returns its loss alone is also called without the targets."""
     outputs = way(model, batch)
-    if way.inside and isinstance(outputs, Tensor) and outputs.ndim == 0:
+    if not way.inside or not isinstance(outputs, Tensor) or outputs.ndim > 0:
+        return outputs
+    for other in way.without_targets():
         try:
-            scores = way.without_targets()(model, batch)
-        except Exception as error:
-            raise TypeError(
-                "the model returns its loss alone and no scores; pass forward=lambda model, "
-                "batch: {'loss': ..., 'logits': ...}."
-            ) from error
-        return {"loss": outputs, "logits": scores}
-    return outputs
+            return {"loss": outputs, "logits": other(model, batch)}
+        except Exception:  # then the other one
+            continue
+    raise TypeError(
+        "the model returns its loss alone and no scores; pass forward=lambda model, batch: "
+        "{'loss': ..., 'logits': ...}"
+    )
 
 
 def as_structure(batch: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Copies to examine in place of the caller's model, optimizer and loss; and what cannot be copied."""
+"""Copies to examine in place of the caller's model, optimizer and loss, as far as there can be."""
 
 import copy
 import types
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from imbalkit.doctor.keeping import shared
+from imbalkit.doctor.keeping import TRAINERS, shared
 
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 # The same weights, averaged over the steps; timm's classes are named so.
@@ -148,7 +148,7 @@ def copies(model: nn.Module, optimizer: Optimizer | None, loss_fn: Callable) -> 
         result.loss_fn = _copied_loss(loss_fn, memo)
     if optimizer is not None and not no_trials:
         result.optimizer, result.no_trials = _copied_optimizer(optimizer, model, memo)
-    result.touched = shared([new, result.loss_fn, loss_fn], [model, loss_fn, optimizer])
+    result.touched = shared([new, result.loss_fn], [model, loss_fn, optimizer])
     return result
 
 
@@ -164,7 +164,7 @@ def _memo(model: nn.Module, optimizer: Optimizer | None) -> dict[int, Any]:
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
-            if name in ("_trainer", "_fabric") and value is not None:
+            if name in TRAINERS and value is not None:
                 memo[id(value)] = types.SimpleNamespace()
     for state in optimizer.state.values() if optimizer is not None else ():
         for value in state.values() if isinstance(state, dict) else ():

@@ -19,6 +19,8 @@ MOST_PARTS = 100  # a longer list holds data
 CONTAINERS = (list, dict, set, OrderedDict, defaultdict, deque)
 # Their objects keep books of their own, about threads, caches and compiled code.
 LIBRARIES = {*sys.stdlib_module_names, "numpy"} - {"__main__"}
+NO_PARTS = (type, types.ModuleType, str, bytes, int, float, type(None))
+TRAINERS = ("_trainer", "_fabric")  # Lightning's: they know all data and go on meanwhile
 INNER_PARTS = ("torch._", "torch.cuda", "torch.distributed", "torch.jit", "torch.multiprocessing")
 
 
@@ -32,7 +34,7 @@ def reachable(*roots: Any) -> list[Any]:
     waiting = deque(roots)
     while waiting:
         one = waiting.popleft()
-        if id(one) in found or isinstance(one, type | types.ModuleType | str | int | float | None):
+        if id(one) in found or type(one) in weakref.ProxyTypes or isinstance(one, NO_PARTS):
             continue
         found[id(one)] = one
         waiting.extend(_parts(one))
@@ -56,7 +58,8 @@ def _parts(one: Any) -> Iterable[Any]:
     if isinstance(one, nn.Module):
         own = [type(one).forward] if isinstance(type(one).forward, types.FunctionType) else []
         tensors = [*one._parameters.values(), *one._buffers.values()]
-        return [*vars(one).values(), *one._modules.values(), *tensors, *own]
+        kept = [value for name, value in vars(one).items() if name not in TRAINERS]
+        return [*kept, *one._modules.values(), *tensors, *own]
     for kind in (dict, list, tuple, set, deque):
         if isinstance(one, kind):
             # Not by the object's own methods, which may do anything; and it may have attributes.
@@ -219,7 +222,7 @@ class _Place:
         if isinstance(self.one, Optimizer):
             groups = [dict(group) for group in self.one.param_groups]
             return groups, {p: dict(state) for p, state in self.one.state.items()}
-        if isinstance(self.one, CONTAINERS):
+        if type(self.one) in CONTAINERS:
             return dict(self.one) if isinstance(self.one, dict) else list(self.one)
         return dict(vars(self.one))
 
@@ -233,7 +236,7 @@ class _Place:
                 _refill(group, before)
             self.one.state.clear()
             self.one.state.update(states)
-        elif isinstance(self.one, CONTAINERS):
+        elif type(self.one) in CONTAINERS:
             _refill(self.one, self.content)
         else:
             _refill(vars(self.one), self.content)
@@ -262,8 +265,8 @@ def _alike(now: Any, before: Any) -> bool:
 def _is_noted(one: Any) -> bool:
     if isinstance(one, Tensor | np.ndarray | types.FunctionType | types.MethodType):
         return False
-    if isinstance(one, CONTAINERS):
-        return type(one) in CONTAINERS and len(one) <= MOST_PARTS
+    if type(one) in CONTAINERS:
+        return len(one) <= MOST_PARTS
     kind = type(one).__module__
     if kind.partition(".")[0] in LIBRARIES or kind.startswith(INNER_PARTS):
         return False

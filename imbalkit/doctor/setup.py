@@ -1,4 +1,4 @@
-"""What every measurement needs beside the model: how it is called, what it answers, and the time."""
+"""What every measurement needs beside the model: how it is called, what it answers, how long."""
 
 import time
 from collections.abc import Callable

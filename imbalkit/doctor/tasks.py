@@ -219,8 +219,8 @@ def _refuse_regression(targets: Tensor) -> None:
     outside = (finite < 0) | (finite > 1)
     if len(finite) > 1 and outside.any() and (finite != finite.round()).float().mean() > 0.5:
         raise ValueError(
-            f"the targets are numbers from {finite.min():.4g} to {finite.max():.4g} with fractions, "
-            f"as of a regression; {CLASSIFIERS}."
+            f"the targets are numbers from {finite.min():.4g} to {finite.max():.4g} with "
+            f"fractions, as of a regression; {CLASSIFIERS}."
         )
 
 

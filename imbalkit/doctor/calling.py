@@ -142,7 +142,8 @@ class Calling:
         device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
         try:
             with torch.no_grad():
-                outputs = outputs_of(way, self._model, moved(few, device))
+                few = moved(few, device, _full_precision(self._model))
+                outputs = outputs_of(way, self._model, few)
                 pick_scores(outputs, targets[:2].to(device), int(_largest(targets)))
         except Exception as error:  # whatever it raises, the next way is tried
             return f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no message')}"
@@ -152,10 +153,16 @@ class Calling:
 
     def outputs(self, model: nn.Module, batch: Any, device: torch.device) -> Any:
         """What the model returns for a batch, on its device."""
-        batch = moved(batch, device)
+        batch = moved(batch, device, _full_precision(model))
         if self.forward is not None:
             return self.forward(model, batch)
         return outputs_of(self.way or Way((1,), ((0,),)), model, batch)
+
+
+def _full_precision(model: nn.Module) -> torch.dtype | None:
+    """What inputs of half precision become, as autocast in the training makes them; or None."""
+    kinds = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    return kinds[0] if kinds and kinds[0].itemsize >= 4 else None
 
 
 def outputs_of(way: Way, model: nn.Module, batch: Any) -> Any:
@@ -286,18 +293,24 @@ def _ways_of_dict(
     model: nn.Module, part: Mapping, base: Path, target: Path | None, wants_loss: bool
 ) -> Iterator[Way]:
     names = {p.name for p in _parameters(model)}
-    tensors = [k for k, v in part.items() if isinstance(v, Tensor) and (*base, k) != target]
-    accepted = tuple((k, (*base, k)) for k in tensors if k in names)
+    found = {(*base, *path): leaf for path, leaf in leaves(part) if isinstance(leaf, Tensor)}
+    found = {path: leaf for path, leaf in found.items() if path != target and leaf.ndim}
+    accepted = tuple((k, (*base, k)) for k in part if k in names and (*base, k) in found)
     if accepted and target is not None and target[-1] in names and wants_loss:
         yield Way(target, kwargs=(*accepted, (target[-1], target)), inside=True)
     if accepted:
         yield Way(target, kwargs=accepted)
-    by_name = [k for k in INPUT_NAMES if k in tensors]
-    size = {k: (part[k].is_floating_point(), part[k].ndim, part[k].numel()) for k in tensors}
-    for key in dict.fromkeys([*by_name, *sorted(tensors, key=lambda k: size[k], reverse=True)]):
-        yield Way(target, ((*base, key),))
+    by_name = [path for name in INPUT_NAMES for path in found if path[-1] == name]
+    by_size = sorted(found, key=lambda p: _size(found[p]), reverse=True)
+    for path in dict.fromkeys([*by_name, *by_size]):
+        yield Way(target, (path,))
     if base:
         yield Way(target, (base,))
+
+
+def _size(tensor: Tensor) -> tuple[bool, int, int]:
+    """By which one is more likely to be an image than another."""
+    return tensor.is_floating_point(), tensor.ndim, tensor.numel()
 
 
 def _ways_of_row(model: nn.Module, batch: Any, target: Path | None) -> Iterator[Way]:

@@ -76,9 +76,8 @@ def look_at_outputs(model: nn.Module, sample: Sample, images: int, setup: Setup)
     with torch.enable_grad():
         outputs = setup.outputs(model, sample.rows(slice(0, images)))
     scores = setup.scores(outputs, targets)
-    task = setup.task = find_task(
-        scores, targets, getattr(setup.loss.loss_fn, "ignore_index", -100)
-    )
+    ignored = getattr(setup.loss.loss_fn, "ignore_index", -100)
+    task = setup.task = find_task(scores, sample.targets, len(targets), ignored)
     operation, places = last_operation(scores), task.places(targets)
     loss = _loss_facts(outputs, scores, targets.to(setup.device), setup)
     rows = task.rows(scores.detach(), places)

@@ -96,7 +96,7 @@ class Setup:
         except REFUSALS as error:
             raise ValueError(
                 f"the model refuses {described_inputs(batch)} on {self.device}: "
-                f"{type(error).__name__}: {first_line(error)}"
+                f"{type(error).__name__}: {first_line(error)}{_about_bytes(batch)}"
             ) from error
         if images and not torch.is_grad_enabled():
             self.pace.note(images, time.perf_counter() - started)
@@ -138,6 +138,12 @@ def described_inputs(batch: Any) -> str:
     first = tensors[0]
     more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
     return f"{first.dtype} inputs of shape {tuple(first.shape)}{more}"
+
+
+def _about_bytes(batch: Any) -> str:
+    if not any(isinstance(t, Tensor) and t.dtype == torch.uint8 for _, t in leaves(batch)):
+        return ""
+    return "; if your loop converts them, pass forward=lambda model, batch: model(batch[0] / 255)"
 
 
 def largest_batch(model: nn.Module, sample: Sample) -> int:

@@ -162,28 +162,27 @@ class Task:
         return counts.view(images, self.classes)
 
 
-def find_task(scores: Tensor, targets: Tensor, ignored: int = IGNORED) -> Task:
-    """What these scores and targets are, both of the first images that were read.
+def find_task(scores: Tensor, read: Tensor, images: int, ignored: int = IGNORED) -> Task:
+    """What the scores of so many images, and the targets of all that were read, are.
 
     Raises:
         ValueError: they are no classifier's.
     """
-    _refuse_regression(targets)
-    if scores.ndim < 3 or (
-        scores.ndim > 2 and targets.ndim < 2 and targets.numel() == len(targets)
-    ):
-        check_outputs(scores, len(targets))
+    _refuse_regression(read)
+    targets = read[:images]
+    if scores.ndim < 3 or (targets.ndim < 2 and targets.numel() == images):
+        check_outputs(scores, images)
         _refuse_embeddings(scores, targets)
         binary = is_binary(scores)
-        several = not binary and _has_several(targets, 1) and targets.shape == scores.shape
+        several = not binary and targets.shape == scores.shape and _has_several(read, 1)
         return Task(2 if binary else scores.shape[1], binary, several)
     dim = _class_dimension(scores, targets)
     if dim is None:
-        check_outputs(scores, len(targets))
+        check_outputs(scores, images)
     width = 1 if dim == 0 else scores.shape[dim]
-    several = width > 1 and scores.shape == targets.shape and _has_several(targets, dim)
+    several = width > 1 and scores.shape == targets.shape and _has_several(read, dim)
     marks = {IGNORED, ignored}
-    if not targets.is_floating_point() and width < 255 and bool((targets == 255).any()):
+    if not read.is_floating_point() and width < 255 and bool((read == 255).any()):
         marks.add(255)  # what data sets paint the edges with
     return Task(2 if width == 1 else width, width == 1, several, dim, frozenset(marks))
 

@@ -105,15 +105,19 @@ def taken(tree: Any, index: Any, rows: int, main: Tensor | None = None) -> Any:
     return mapped(take, tree)
 
 
-def moved(tree: Any, device: torch.device) -> Any:
-    """The structure with its tensors on the device, never the same memory: a layer may write."""
+def moved(tree: Any, device: torch.device, full: torch.dtype | None = None) -> Any:
+    """The structure with its tensors on the device, never the same memory: a layer may write.
+
+    full: the precision that tensors of half precision get; None leaves them as they are.
+    """
 
     def move(path: Path, leaf: Any) -> Any:
         if isinstance(leaf, Column):
             return list(leaf)
         if not isinstance(leaf, Tensor):
             return leaf
-        there = leaf.to(device)
+        half = leaf.dtype in (torch.float16, torch.bfloat16)
+        there = leaf.to(device, full if half and full is not None else leaf.dtype)
         return there.clone() if there is leaf else there
 
     return mapped(move, tree)

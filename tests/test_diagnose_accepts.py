@@ -518,7 +518,7 @@ def test_regression_and_embeddings_get_a_sentence():
     with pytest.raises(ValueError, match="as of a regression"):
         diagnose(mlp(1), batches(X, X[:, :1] * 3), loss_fn=nn.MSELoss())
     embeds = Returns(mlp(16), lambda out, x: F.normalize(out))
-    with pytest.raises(ValueError, match="as embeddings are.* pass the classifier"):
+    with pytest.raises(ValueError, match=r"as embeddings are.* pass the classifier"):
         diagnose(embeds, PAIRS)
 
 

@@ -94,8 +94,8 @@ def diagnose(
         left = any(p.grad is not None for p in model.parameters())
         left_gradient = gradient_norm(model) if left else None
         ours = copies(model, optimizer, loss_fn)
-        notes.keep_values(ours.touched)
         notes.twins = ours.twins
+        notes.keep_values(ours.touched)
         calling = Calling(ours.model, forward, targets, wants_loss=loss_fn is F.cross_entropy)
         train = read(train_batches, "training", clock.after(READING), calling)
         evaluation = (

@@ -55,7 +55,6 @@ def gather(
     if not train.targets.is_floating_point():
         setup.largest = int(train.targets.max())
     with torch.enable_grad():
-        setup.measure_pace(model, train)
         record = look_at_predictions(model, loss_fn, optimizer, train, evaluation, setup)
         record = replace(record, left_gradient=left_gradient, **look_inside(record))
         # Only a failing model needs the rest, and whether it fails stands in the record so far.
@@ -71,8 +70,9 @@ def look_at_predictions(
     setup: Setup,
 ) -> Record:
     """The record with what the outputs are, in both modes, and the classes of all samples."""
-    images = max(setup.size(MIXED, 0.1), 1)
-    facts = measure.look_at_outputs(model, train, images, setup)
+    outputs = setup.measure_pace(model, train)
+    images = setup.size(MIXED, 0.1) if outputs is None else setup.pace.images
+    facts = measure.look_at_outputs(model, train, max(images, 2), setup, outputs)
     task = setup.task
     scores = measure.scores_of(model, train, setup, OUTPUTS)
     train = train.with_classes(task)

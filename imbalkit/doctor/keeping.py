@@ -155,11 +155,15 @@ class Notes:
         self.twins: dict[int, Tensor] = {}
 
     def keep_values(self, tensors: Iterable[Any]) -> None:
-        """Keep the numbers of these, with their gradients: the examination can change them."""
+        """Keep the numbers of these, with their gradients: the examination can change them.
+
+        A parameter that has a twin can be had from there.
+        """
         for tensor in tensors:
             if not isinstance(tensor, Tensor) or not _has_numbers(tensor):
                 continue
-            for one in (tensor, tensor.grad if tensor.is_leaf else None):
+            had = isinstance(tensor, nn.Parameter) and id(tensor) in self.twins
+            for one in (None if had else tensor, tensor.grad if tensor.is_leaf else None):
                 if one is not None and id(one) not in self.values:
                     self.values[id(one)] = one, one.detach().clone()
 
@@ -208,7 +212,8 @@ def fingerprint(tensor: Tensor | None) -> Any:
     if numbers.dtype.itemsize > 1 and numbers.is_floating_point():
         kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
         numbers = numbers.contiguous().view(kinds[numbers.dtype.itemsize])
-    return tensor.shape, tensor.dtype, int(numbers.sum(dtype=torch.int64))
+    parts = numbers.reshape(-1).split(2**22)  # torch adds up a copy in int64
+    return tensor.shape, tensor.dtype, sum(int(part.sum(dtype=torch.int64)) for part in parts)
 
 
 class _Place:

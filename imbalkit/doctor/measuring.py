@@ -5,8 +5,6 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,7 +29,7 @@ from imbalkit.doctor.outputs import (
 from imbalkit.doctor.picking import inner_loss
 from imbalkit.doctor.reading import Sample
 from imbalkit.doctor.record import Kind, Layer, Predictions
-from imbalkit.doctor.setup import STEP, Setup
+from imbalkit.doctor.setup import STEP, Setup, buffers_kept, switch_dropout_off
 from imbalkit.doctor.tasks import Task, find_task
 from imbalkit.metrics import effective_classes
 
@@ -40,13 +38,6 @@ NORMALIZING = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 SAME = 1e-6  # two numbers that differ by less are one
 CHUNK = 256  # images in one forward pass
 LIKE_NEW = 0.03  # relative difference in size: random weights of a thousand numbers differ by 2 %
-
-
-def switch_dropout_off(model: nn.Module) -> None:
-    """In a model in training mode, too: it is noise, not a difference of modes."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.eval()
 
 
 # ---- outputs ----
@@ -65,16 +56,22 @@ class OutputFacts:
     loss: LossFacts
 
 
-def look_at_outputs(model: nn.Module, sample: Sample, images: int, setup: Setup) -> OutputFacts:
+def look_at_outputs(
+    model: nn.Module, sample: Sample, images: int, setup: Setup, outputs: Any = None
+) -> OutputFacts:
     """What the outputs are in training mode, and what the loss takes them for.
 
     What is classified is known from here on.
+
+    Args:
+        outputs: those of so many images, where they are known already.
     """
     model.train()
     switch_dropout_off(model)
     targets = sample.targets[:images]
-    with torch.enable_grad():
-        outputs = setup.outputs(model, sample.rows(slice(0, images)))
+    if outputs is None:
+        with torch.enable_grad():
+            outputs = setup.outputs(model, sample.rows(slice(0, images)))
     scores = setup.scores(outputs, targets)
     ignored = getattr(setup.loss.loss_fn, "ignore_index", -100)
     task = setup.task = find_task(scores, sample.targets, len(targets), ignored)
@@ -300,18 +297,6 @@ def compare_modes(
             scores = setup.scores(setup.outputs(model, sample.rows(rows)), targets).float().cpu()
         accuracies.append(setup.task.accuracy(scores, targets, kind))
     return accuracies[0], accuracies[1]
-
-
-@contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Put the running averages back at the end."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from imbalkit.doctor.record import Probes, Record, Trial, best_of
 IMAGES, BATCH = 64, 16  # four batches an epoch: a single one would forgive too high a rate
 FEWEST_STEPS, MOST_STEPS = 24, 48
 REHEARSAL_STEPS = 200
+LARGE = 50_000_000  # parameters; a step of such a model takes a processor a second and more
 # Of the learning rate, in this order. Where the loss rises, a larger one is no answer.
 FACTORS = (0.1, 0.01, 10.0, 100.0, 1e3, 1e4, 1e5, 1e-3)
 SMALLER = (0.1, 0.01, 1e-3, 1e-4)
@@ -42,9 +43,22 @@ def why_no_trials(record: Record, clock: Clock) -> str:
         return "no parameter can be trained"
     if isinstance(record.optimizer, torch.optim.LBFGS):
         return "LBFGS needs a closure, which only your loop has"
+    if too_large(record):
+        return "the copies for trial trainings of so large a model may not fit into the memory"
     if clock.left() < 0.2 * clock.seconds:
         return "the time budget was used up"
     return ""
+
+
+def too_large(record: Record) -> bool:
+    """A trial needs the weights, their gradients, and up to two moments of them once more."""
+    parameters = sum(p.numel() for p in record.model.parameters())
+    if parameters <= LARGE:
+        return False
+    if record.device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(record.device)
+    return free < 8 * sum(p.numel() * p.element_size() for p in record.model.parameters())
 
 
 def probe(record: Record, clock: Clock) -> Probes | None:

@@ -1,12 +1,14 @@
 """What every measurement needs beside the model: how it is called, what it answers, how long."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from imbalkit.doctor.calling import REFUSALS, Calling
 from imbalkit.doctor.losses import Loss
@@ -106,19 +108,30 @@ class Setup:
         """The tensor of scores in the outputs."""
         return pick_scores(outputs, targets, self.largest)
 
-    def measure_pace(self, model: nn.Module, sample: Sample) -> None:
-        """Call the model on a few images, to know how long a pass takes."""
-        model.eval()
+    def measure_pace(self, model: nn.Module, sample: Sample) -> Any:
+        """Call the model on a few images, to know how long a pass takes.
+
+        Returns:
+            The outputs of the first pass, in training mode, where no time is left for another.
+        """
+        clock = self.pace.clock
         for size in FIRST_SIZES:
             size = min(size, len(sample.targets))
-            share = 0.1 if size > 2 else 1.0
-            if self.pace.seconds(size) > share * self.pace.clock.seconds:
-                return
-            with torch.no_grad():
+            first = not self.pace.time
+            if not first and self.pace.seconds(size) > 0.1 * clock.seconds:
+                return None
+            model.train(first)
+            switch_dropout_off(model)
+            with buffers_kept(model), torch.set_grad_enabled(first):
+                started = time.perf_counter()
                 try:
-                    self.outputs(model, sample.rows(slice(0, size)), size)
+                    outputs = self.outputs(model, sample.rows(slice(0, size)))
                 except ValueError:  # it is said when the model is called in earnest
-                    return
+                    return None
+                self.pace.note(size, time.perf_counter() - started)
+            if first and self.pace.seconds(size) > clock.left():
+                return outputs
+        return None
 
     def size(self, most: int, share: float, times: float = 1.0) -> int:
         """How many images to take in a pass: what time and memory allow."""
@@ -130,6 +143,25 @@ class Setup:
         reason = f"no time was left; a pass of {self.pace.images} images takes "
         reason += f"{self.pace.time:.2g} s: give more than seconds={clock.seconds:g}"
         self.left_out.update(dict.fromkeys(checks, reason))
+
+
+def switch_dropout_off(model: nn.Module) -> None:
+    """In a model in training mode, too: it is noise, not a difference of modes."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put the running averages back at the end."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers() if not is_lazy(buffer)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 def described_inputs(batch: Any) -> str:

@@ -83,13 +83,15 @@ def look_at_predictions(
         kind, on_train, spread = facts.train_kind, None, math.nan
     else:
         operation = facts.last_operation
-        if setup.size(2, 1.0):
+        if setup.pace.seconds(2) < 0.1 * setup.pace.clock.left():
             operation = measure.eval_operation(model, train, setup)
         kind = measure.kind_of(scores, task, operation)
         on_train, spread = judge(scores, train, usable, kind, task)
     eval_usable = on_eval = None
     if evaluation is not None:
-        scores = measure.scores_of(model, evaluation, setup, OUTPUTS)
+        # What was learned is compared with the training images.
+        looked = "what was learned" not in setup.left_out
+        scores = measure.scores_of(model, evaluation, setup, OUTPUTS) if looked else None
         evaluation = evaluation.with_classes(task)
         eval_usable = measure.usable_rows(evaluation, task)
         wrong[evaluation.name] = measure.wrong_targets(evaluation, task)

@@ -208,12 +208,12 @@ def fingerprint(tensor: Tensor | None) -> Any:
     if tensor is None or not _has_numbers(tensor) or not tensor.numel():
         return None
     numbers = tensor.detach()
-    numbers = torch.view_as_real(numbers) if numbers.is_complex() else numbers
-    if numbers.dtype.itemsize > 1 and numbers.is_floating_point():
-        kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-        numbers = numbers.contiguous().view(kinds[numbers.dtype.itemsize])
-    parts = numbers.reshape(-1).split(2**22)  # torch adds up a copy in int64
-    return tensor.shape, tensor.dtype, sum(int(part.sum(dtype=torch.int64)) for part in parts)
+    if not numbers.is_contiguous():  # the order of the sum does not matter
+        numbers = numbers.permute(*sorted(range(numbers.ndim), key=lambda d: -numbers.stride(d)))
+    numbers = numbers.contiguous().reshape(-1).view(torch.uint8)
+    # Whole words: torch would first copy smaller ones to int64.
+    numbers = numbers.view(torch.int64) if len(numbers) % 8 == 0 else numbers
+    return tensor.shape, tensor.dtype, int(numbers.sum(dtype=torch.int64))
 
 
 class _Place:

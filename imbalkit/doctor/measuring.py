@@ -37,6 +37,7 @@ WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
 NORMALIZING = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 SAME = 1e-6  # two numbers that differ by less are one
 CHUNK = 256  # images in one forward pass
+FEWEST = 32  # images whose predictions say something
 LIKE_NEW = 0.03  # relative difference in size: random weights of a thousand numbers differ by 2 %
 
 
@@ -141,7 +142,7 @@ def eval_operation(model: nn.Module, sample: Sample, setup: Setup) -> str:
 def scores_of(model: nn.Module, sample: Sample, setup: Setup, share: float) -> Tensor | None:
     """The outputs in evaluation mode as float32 on the CPU, for as many images as time allows.
 
-    Of pixels and tokens those that the task looks at; None where there is no time at all.
+    Of pixels and tokens those that the task looks at; None where there is time for a few only.
     """
     model.eval()
     until = setup.pace.clock.after(share)
@@ -161,7 +162,9 @@ def scores_of(model: nn.Module, sample: Sample, setup: Setup, share: float) -> T
                 check_outputs(found, len(targets))
             scores.append(setup.task.rows(found.float(), places).cpu())
             done += len(targets)
-    return torch.cat(scores) if scores else None
+    if done < min(FEWEST, len(sample.targets)):
+        return None
+    return torch.cat(scores)
 
 
 def predictions(log_probs: Tensor, labels: Tensor) -> Predictions:

@@ -18,7 +18,10 @@ from imbalkit.doctor.reading import Clock, Sample
 from imbalkit.doctor.tasks import Task
 from imbalkit.doctor.trees import leaves
 
-FIRST_SIZES = (2, 16)  # images in the passes by which the time of a pass is judged
+# Images in the passes by which the time of a pass is judged; the last one where there is time.
+FIRST_SIZE, NEXT_SIZES = 2, (16, 4)
+SHARES = (0.5, 0.1)  # of the time left, for the smaller and the larger one
+BELIEVED = 8
 STEP = 4.0  # a step of training takes at most so many times as long as a pass without gradients
 # A larger model or image may not fit into the memory in larger batches than the caller's.
 LIGHT_PARAMETERS, LIGHT_IMAGE = 5_000_000, 2**16
@@ -27,34 +30,44 @@ LIGHT_PARAMETERS, LIGHT_IMAGE = 5_000_000, 2**16
 class Pace:
     """How long a forward pass takes; what would end too late is not begun.
 
-    It is taken for proportional to the number of images, beyond the most that were measured.
+    Two passes of different sizes tell what an image adds to it. That is believed for up to eight
+    times as many images as were measured; beyond, and after one pass, all of it grows with them.
     """
 
     def __init__(self, clock: Clock):
         self.clock = clock
         self.images, self.time = 1, 0.0
+        self.image_time: float | None = None
 
     def note(self, images: int, seconds: float) -> None:
         """A pass of so many images took so long."""
-        if images >= self.images:
-            self.images, self.time = images, seconds
+        if images < self.images:
+            return
+        if self.time and images >= 2 * self.images:
+            self.image_time = max(seconds - self.time, 0.0) / (images - self.images)
+        self.images, self.time = images, seconds
 
     def seconds(self, images: int) -> float:
         """How long a pass of so many images should take."""
-        return self.time * max(1.0, images / self.images)
+        more = max(images - self.images, 0)
+        if self.image_time is None or not more:
+            return self.time * max(1.0, images / self.images)
+        known = min(images, BELIEVED * self.images)
+        return (self.time + self.image_time * (known - self.images)) * max(1.0, images / known)
 
     def fitting(self, most: int, share: float, times: float = 1.0) -> int:
         """How many images, up to `most`, fit into a share of the budget that is still there.
 
-        A pass counts `times`. Two images may take more than the share; 0 if not even these fit.
+        A pass counts `times`. One that takes longer may have as many images as cost nothing more;
+        0 if not even that fits into what is left.
         """
-        time_there = min(share * self.clock.seconds, self.clock.left()) / times
-        if self.seconds(most) <= time_there:
-            return most
-        images = int(time_there / max(self.time, 1e-9) * self.images)
-        if images >= 2:
-            return min(images, most)
-        return min(2, most) if times * self.seconds(2) <= self.clock.left() else 0
+        there = min(share * self.clock.seconds, self.clock.left()) / times
+        sizes = [most // 2**k for k in range(most.bit_length()) if most // 2**k >= 2] or [most]
+        fitting = [n for n in sizes if self.seconds(n) <= there]
+        if fitting:
+            return fitting[0]
+        free = [n for n in sizes if self.seconds(n) <= 1.1 * self.seconds(sizes[-1])]
+        return free[0] if times * self.seconds(free[0]) <= self.clock.left() else 0
 
 
 @dataclass
@@ -114,24 +127,29 @@ class Setup:
         Returns:
             The outputs of the first pass, in training mode, where no time is left for another.
         """
-        clock = self.pace.clock
-        for size in FIRST_SIZES:
-            size = min(size, len(sample.targets))
-            first = not self.pace.time
-            if not first and self.pace.seconds(size) > 0.1 * clock.seconds:
-                return None
-            model.train(first)
-            switch_dropout_off(model)
-            with buffers_kept(model), torch.set_grad_enabled(first):
-                started = time.perf_counter()
-                try:
-                    outputs = self.outputs(model, sample.rows(slice(0, size)))
-                except ValueError:  # it is said when the model is called in earnest
-                    return None
-                self.pace.note(size, time.perf_counter() - started)
-            if first and self.pace.seconds(size) > clock.left():
-                return outputs
+        outputs = self._timed(model, sample, FIRST_SIZE, training=True)
+        if self.pace.seconds(FIRST_SIZE) > self.pace.clock.left():
+            return outputs
+        for size in NEXT_SIZES:
+            size = min(size, self.largest_batch)
+            if self.pace.seconds(size) < SHARES[size > 4] * self.pace.clock.left():
+                self._timed(model, sample, size, training=False)
+                break
         return None
+
+    def _timed(self, model: nn.Module, sample: Sample, images: int, training: bool) -> Any:
+        """The outputs for so many images, None where the model refuses them: it says so later."""
+        images = min(images, len(sample.targets))
+        model.train(training)
+        switch_dropout_off(model)
+        started = time.perf_counter()
+        with buffers_kept(model), torch.set_grad_enabled(training):
+            try:
+                outputs = self.outputs(model, sample.rows(slice(0, images)))
+            except ValueError:
+                return None
+        self.pace.note(images, time.perf_counter() - started)
+        return outputs
 
     def size(self, most: int, share: float, times: float = 1.0) -> int:
         """How many images to take in a pass: what time and memory allow."""

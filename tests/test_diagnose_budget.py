@@ -70,6 +70,7 @@ def test_the_pace_never_promises_what_does_not_fit():
     assert pace.seconds(4) == 1.0
     pace.note(8, 1.4)
     assert pace.seconds(16) == pytest.approx(2.2) and pace.seconds(128) > 12
+    assert pace.seconds(4) == pytest.approx(1.0), "a smaller pass takes less"
     late = Pace(Clock(0))
     late.note(2, 1.0)
     assert late.fitting(256, share=0.5) == 0

@@ -95,7 +95,7 @@ class Calling:
             self.way = self._found(batch, targets, argument)
         way = self.way
         try:
-            y = targets if self.targets is not None else at(batch, way.targets)
+            y = targets if self.targets is not None else at(batch, way.targets or ())
             parts = [(path, at(batch, path)) for path in way.inputs]
         except (KeyError, IndexError, TypeError) as error:
             raise TypeError(
@@ -123,7 +123,7 @@ class Calling:
             return Way((1,), ((0,),))
         problems = []
         for way in _ways(self._model, batch, own, targets is not None, self.wants_loss):
-            y = targets if targets is not None else at(batch, way.targets)
+            y = targets if targets is not None else at(batch, way.targets or ())
             if not isinstance(y, Tensor) or not y.ndim:
                 continue
             problems.append(self._problem(way, batch, y))

@@ -217,7 +217,7 @@ def _tidy(model: nn.Module) -> None:
     """Nothing in the copy waits for other processes, or for a compiler; and no gradient is left."""
     for module in model.modules():
         if isinstance(module, nn.SyncBatchNorm):
-            module.__class__ = _LocalBatchNorm
+            module.__class__ = _LocalBatchNorm  # type: ignore[assignment]
         for name, child in list(module._modules.items()):
             inner = getattr(child, "_orig_mod", None)
             if isinstance(inner, nn.Module):
@@ -276,7 +276,7 @@ def sizes_of_new_weights(model: nn.Module) -> dict[str, float]:
     """The norm that each parameter has when its layer draws it anew; one layer is copied at a
     time."""
     owners, names = owners_of(model), {id(p): name for name, p in model.named_parameters()}
-    sizes = {}
+    sizes: dict[str, float] = {}
     for module in {id(m): m for m in owners.values()}.values():
         if reset_of(module) is None:
             continue
@@ -284,9 +284,10 @@ def sizes_of_new_weights(model: nn.Module) -> dict[str, float]:
             new = duplicate(module, module)
         except Exception:  # then nothing is known of this one
             continue
-        if new is module or shared([new], [module]):
+        reset = reset_of(new)
+        if reset is None or new is module or shared([new], [module]):
             continue
-        reset_of(new)()
+        reset()
         own = zip(module.parameters(recurse=False), new.parameters(recurse=False), strict=True)
         sizes |= {names[id(p)]: q.detach().norm().item() for p, q in own if id(p) in names}
     return sizes

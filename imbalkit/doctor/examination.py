@@ -14,7 +14,7 @@ from imbalkit.doctor.outputs import log_probabilities
 from imbalkit.doctor.probes import probe, why_no_trials
 from imbalkit.doctor.reading import Clock, Sample
 from imbalkit.doctor.record import Kind, Predictions, Record
-from imbalkit.doctor.setup import Setup, largest_batch, new_setup
+from imbalkit.doctor.setup import STEP, Setup, largest_batch, new_setup
 from imbalkit.doctor.tasks import Task
 
 MIXED = 128  # images in the batch whose gradients and activations are looked at
@@ -157,7 +157,7 @@ def look_inside(record: Record) -> dict:
             found |= vars(measure.look_at_layers(model, train.rows(mixed[:size]), setup))
         else:
             setup.leave_out("dead units")
-        size = setup.size(MIXED, 0.1, measure.STEP)
+        size = setup.size(MIXED, 0.1, STEP)
         parts = [rows for rows in mixed.split(max(size, 1))[:3] if len(rows) > 1]
         if size:
             found |= vars(measure.look_at_gradients(model, train, parts, record.train_kind, setup))

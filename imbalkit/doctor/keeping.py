@@ -60,11 +60,15 @@ def _parts(one: Any) -> Iterable[Any]:
         tensors = [*one._parameters.values(), *one._buffers.values()]
         kept = [value for name, value in vars(one).items() if name not in TRAINERS]
         return [*kept, *one._modules.values(), *tensors, *own]
-    for kind in (dict, list, tuple, set, deque):
-        if isinstance(one, kind):
-            # Not by the object's own methods, which may do anything; and it may have attributes.
-            parts = kind.values(one) if kind is dict else kind.__iter__(one)
-            return [*parts, *vars_of(one)] if kind.__len__(one) <= MOST_PARTS else vars_of(one)
+    # Not by an object's own methods, which may do anything; and it may have attributes, too.
+    parts: list[Any] = []
+    if isinstance(one, dict):
+        parts = list(dict.values(one))
+    elif isinstance(one, list | tuple | set | deque):
+        base = next(kind for kind in (list, tuple, set, deque) if isinstance(one, kind))
+        parts = list(base.__iter__(one))  # type: ignore[arg-type]
+    if parts and len(parts) <= MOST_PARTS:
+        return [*parts, *vars_of(one)]
     return vars_of(one)
 
 
@@ -209,7 +213,8 @@ def fingerprint(tensor: Tensor | None) -> Any:
         return None
     numbers = tensor.detach()
     if not numbers.is_contiguous():  # the order of the sum does not matter
-        numbers = numbers.permute(*sorted(range(numbers.ndim), key=lambda d: -numbers.stride(d)))
+        strides = numbers.stride()
+        numbers = numbers.permute(*sorted(range(numbers.ndim), key=lambda d: -strides[d]))
     numbers = numbers.contiguous().reshape(-1).view(torch.uint8)
     # Whole words: torch would first copy smaller ones to int64.
     numbers = numbers.view(torch.int64) if len(numbers) % 8 == 0 else numbers

@@ -49,9 +49,11 @@ class Pace:
 
     def seconds(self, images: int) -> float:
         """How long a pass of so many images should take."""
-        more = max(images - self.images, 0)
-        if self.image_time is None or not more:
+        if self.image_time is None:
             return self.time * max(1.0, images / self.images)
+        if images <= self.images:
+            fewer = self.time - self.image_time * (self.images - images)
+            return max(fewer, self.time * images / self.images)
         known = min(images, BELIEVED * self.images)
         return (self.time + self.image_time * (known - self.images)) * max(1.0, images / known)
 

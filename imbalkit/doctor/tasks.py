@@ -50,7 +50,7 @@ class Task:
 
     def rows(self, scores: Tensor, places: Tensor | None = None) -> Tensor:
         """Scores (M, C), or (M,) or (M, 1) where there is one for two classes."""
-        if not self.dense:
+        if self.dim is None:
             return scores
         if self.dim == 0:
             flat = scores.flatten(1)
@@ -178,7 +178,8 @@ def find_task(scores: Tensor, read: Tensor, images: int, ignored: int = IGNORED)
         return Task(2 if binary else scores.shape[1], binary, several)
     dim = _class_dimension(scores, targets)
     if dim is None:
-        check_outputs(scores, images)
+        check_outputs(scores, images)  # which raises
+        dim = 1
     width = 1 if dim == 0 else scores.shape[dim]
     several = width > 1 and scores.shape == targets.shape and _has_several(read, dim)
     marks = {IGNORED, ignored}

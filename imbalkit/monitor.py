@@ -91,10 +91,10 @@ class CollapseMonitor:
         """Note one batch, and issue a CollapseWarning, once.
 
         Args:
-            logits: (N, C), or (N, 1) or (N,) for two classes; (N, C, H, W) for pixels, (N, T, C) for
-                tokens.
+            logits: (N, C), or (N, 1) or (N,) for two classes; (N, C, H, W) for pixels,
+                (N, T, C) for tokens.
             targets: as the loss takes them: int64 (N,), probabilities (N, C), or 0 and 1 as float;
-                one for each pixel or token. Images with several labels at once are not counted.
+                one for each pixel or token. Batches with several labels an image are not counted.
             loss: the batch's loss, a scalar.
         """
         sentence = self.update(logits, targets, loss)
@@ -129,7 +129,7 @@ class CollapseMonitor:
         classes = logits.shape[1]
         counted = ((labels >= 0) & (labels < classes)).float()  # the loss ignores -100, or 255
         if targets.ndim == 2 and targets.shape[1] > 1:  # several labels at once are no class
-            counted *= (targets.float().sum(1) - 1).abs() < ROUNDING
+            counted *= ((targets.float().sum(1) - 1).abs() < ROUNDING).all()
         labels = labels.clamp(0, classes - 1)
         if not self._looks:
             self._sums = torch.zeros(4, device=logits.device)

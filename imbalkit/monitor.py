@@ -92,8 +92,10 @@ class CollapseMonitor:
         """Note one batch, and issue a CollapseWarning, once.
 
         Args:
-            logits: (N, C), or (N, 1) or (N,) for two classes.
-            targets: as the loss takes them: int64 (N,), probabilities (N, C), or 0 and 1 as float.
+            logits: (N, C), or (N, 1) or (N,) for two classes; (N, C, H, W) for pixels,
+                (N, T, C) for tokens.
+            targets: as the loss takes them: int64 (N,), probabilities (N, C), or 0 and 1 as float;
+                one for each pixel or token. Batches with several labels an image are not counted.
             loss: the batch's loss, a number, or one of each input.
         """
         sentence = self.update(logits, targets, loss)
@@ -111,9 +113,9 @@ class CollapseMonitor:
             return ""
         if self.steps % LOOK_EVERY == 0:
             logits, targets, loss = (torch.as_tensor(x).detach() for x in (logits, targets, loss))
-            self._look(logits, targets, loss)
+            self._look(*_by_position(logits, targets), loss)
         if self.steps % JUDGE_EVERY == 0:
-            self.warning = self._judge(logits.detach())
+            self.warning = self._judge(_by_position(logits.detach(), targets)[0])
         return self.warning
 
     def _forget(self) -> None:
@@ -126,9 +128,11 @@ class CollapseMonitor:
         if binary:
             logits = F.pad(_as_logits(logits.reshape(-1, 1)), (1, 0))  # the other class's is 0
         labels = class_labels(targets, binary)
-        counted = (labels >= 0).float()  # the loss ignores -100
-        labels = labels.clamp_min(0)
         classes = logits.shape[1]
+        counted = ((labels >= 0) & (labels < classes)).float()  # the loss ignores -100, or 255
+        if targets.ndim == 2 and targets.shape[1] > 1:  # several labels at once are no class
+            counted *= ((targets.float().sum(1) - 1).abs() < ROUNDING).all()
+        labels = labels.clamp(0, classes - 1)
         if not self._looks:
             self._sums = torch.zeros(6, device=logits.device)
             self._predicted = torch.zeros(classes, device=logits.device)
@@ -176,6 +180,16 @@ def _classes_in_use(counts: Tensor) -> Tensor:
     """How many classes the counts (C,) really use, as a scalar on their device: exp(entropy)."""
     shares = counts / counts.sum().clamp_min(1)
     return torch.special.entr(shares).sum().exp()
+
+
+def _by_position(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels and tokens as rows (M, C), with a target each; all else as it is."""
+    if logits.ndim < 3:
+        return logits, targets
+    tokens = logits.shape[:-1] == targets.shape
+    if not tokens or (logits.ndim > 3 and logits.shape[2:] == targets.shape[1:]):
+        logits = logits.movedim(1, -1)
+    return logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
 
 
 def _as_logits(scores: Tensor) -> Tensor:

@@ -738,7 +738,7 @@ def used_up():
 
 
 WRONG_BATCHES = [
-    ([{"image": X, "label": Y}], TypeError, r"dicts with the keys 'image', 'label'"),
+    ([{"image": X, "path": ["a"] * 256}], TypeError, r"dicts with the keys 'image', 'path'"),
     ([(X.tolist(), Y)], TypeError, "inputs of train_batches are a list"),
     ([(X, Y.tolist())], TypeError, "targets of train_batches are a list"),
     ([(X, Y[:-1])], ValueError, "256 inputs with 255 targets"),
@@ -756,7 +756,7 @@ WRONG_BATCHES = [
     ([(X, torch.zeros(256, 4, 4).long())], ValueError, r"targets have shape \(256, 4, 4\)"),
     ([(X[:, :5], Y)], ValueError, r"refuses torch.float32 inputs of shape \(128, 5\)"),
     ([(X.double(), Y)], ValueError, "refuses torch.float64 inputs"),
-    ([(X, Y.int())], ValueError, "loss_fn cannot be computed"),
+    ([(X, X)], ValueError, "as of a regression"),
 ]
 
 
@@ -780,8 +780,7 @@ def test_wrong_batches_get_one_sentence(wrong, error, sentence):
 
 WRONG_MODELS = [
     (lambda x: x, TypeError, "model is a function; pass a torch.nn.Module"),
-    (Wrong(lambda x: {"logits": x}), TypeError, "the model returns a dict"),
-    (Wrong(lambda x: (x, x)), ValueError, "loss_fn cannot be computed on the model's outputs"),
+    (Wrong(lambda x: {"n": len(x)}), TypeError, "the model returns a dict"),
     (Wrong(lambda x: ()), TypeError, "the model returns a tuple"),
     (Wrong(lambda x: x[:, :, None, None]), ValueError, r"shape \(128, 3, 1, 1\) for 128 inputs"),
     (Wrong(lambda x: x[:5]), ValueError, r"shape \(5, 3\) for 128 inputs"),

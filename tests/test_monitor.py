@@ -383,3 +383,25 @@ def test_steps_are_counted_on_where_a_training_was_cut_off(tmp_path):
     first, second = cut_off(13, 5, checkpoint=tmp_path / "training.pt")
     assert first.warning == "", "100 steps"
     assert second.warning.startswith("step 250: ")
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (4, 5, 6, 6), (4, 30)])
+def test_pixels_and_tokens_are_counted_one_by_one(shape):
+    monitor = CollapseMonitor()
+    tokens = len(shape) == 2
+    targets = torch.randint(3, shape if tokens else (shape[0], *shape[2:]))
+    logits = torch.zeros(*targets.shape, 3)
+    logits[..., 0] = 9.0
+    logits = logits if tokens else logits.movedim(-1, 1)
+    targets.flatten()[::5] = 255  # not a class: left out
+    for _ in range(150):
+        sentence = monitor.update(logits, targets, torch.tensor(1.0))
+    assert "100% of the predictions are class 0" in sentence
+
+
+def test_several_labels_at_once_are_no_collapse():
+    monitor = CollapseMonitor()
+    targets = (torch.rand(32, 4) < 0.5).float()
+    for _ in range(150):
+        monitor(torch.full((32, 4), -3.0), targets, torch.tensor(0.5))
+    assert monitor.warning == ""

@@ -17,7 +17,7 @@ from typing import Any
 
 from imbalkit.doctor import diagnose
 
-OPTIONAL = ("loss_fn", "optimizer", "eval_batches")
+OPTIONAL = ("loss_fn", "optimizer", "eval_batches", "forward", "targets", "accumulate")
 HEALTHY, FAULTY, WRONG_CALL = 0, 1, 2
 
 

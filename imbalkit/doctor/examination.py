@@ -8,15 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from imbalkit.doctor import measuring as measure
-from imbalkit.doctor.copies import copies, model_device
+from imbalkit.doctor.calling import Calling
+from imbalkit.doctor.copies import model_device
 from imbalkit.doctor.outputs import log_probabilities
 from imbalkit.doctor.probes import probe, why_no_trials
 from imbalkit.doctor.reading import Clock, Sample
 from imbalkit.doctor.record import Kind, Predictions, Record
+from imbalkit.doctor.setup import STEP, Setup, largest_batch, new_setup
+from imbalkit.doctor.tasks import Task
 
 MIXED = 128  # images in the batch whose gradients and activations are looked at
 OUTPUTS = 0.15  # share of the time budget for the outputs on each sample
 COMPARED = 400  # images whose dependence on their labels is measured
+SECONDS_TO_DRAW = 3e-8  # a new weight, and its norm
 OF_EACH = 20  # images of a class that this needs
 
 
@@ -27,20 +31,35 @@ def gather(
     loss_fn: Callable,
     optimizer: torch.optim.Optimizer | None,
     clock: Clock,
+    *,
+    calling: Calling | None = None,
+    left_gradient: float | None = None,
+    empty_steps: bool = False,
+    no_trials: str = "",
+    accumulate: int = 1,
 ) -> Record:
-    """Measure everything on copies of `model`, `optimizer` and `loss_fn`.
+    """Measure everything on `model`, `optimizer` and `loss_fn`, which are copies.
+
+    Args:
+        calling: how the batches were read; None for plain pairs.
+        left_gradient: the norm of the gradients that were found on the caller's model.
+        empty_steps: were all steps of the caller's optimizer taken with gradients of 0?
+        no_trials: why nothing may be trained, or "".
+        accumulate: batches to each step of the optimizer.
 
     Raises:
         TypeError, ValueError: the model or the loss is no classifier's, or does not fit the
             batches.
     """
-    device = model_device(model)
-    left = any(p.grad is not None for p in model.parameters())
-    left_gradient = measure.gradient_norm(model) if left else None
-    model, optimizer, loss_fn = copies(model, optimizer, loss_fn)
+    setup = new_setup(model_device(model), calling, loss_fn, clock)
+    setup.no_trials, setup.accumulate = no_trials, accumulate
+    setup.largest_batch = largest_batch(model, train)
+    if not train.targets.is_floating_point():
+        setup.largest = int(train.targets.max())
     with torch.enable_grad():
-        record = look_at_predictions(model, loss_fn, optimizer, train, evaluation, device, clock)
-        record = replace(record, left_gradient=left_gradient, **look_inside(record))
+        record = look_at_predictions(model, loss_fn, optimizer, train, evaluation, setup)
+        record = replace(record, left_gradient=left_gradient, empty_steps=empty_steps)
+        record = replace(record, **look_inside(record))
         # Only a failing model needs the rest, and whether it fails stands in the record so far.
         return replace(record, **look_for_reasons(record, clock)) if record.failing else record
 
@@ -51,33 +70,46 @@ def look_at_predictions(
     optimizer: torch.optim.Optimizer | None,
     train: Sample,
     evaluation: Sample | None,
-    device: torch.device,
-    clock: Clock,
+    setup: Setup,
 ) -> Record:
     """The record with what the outputs are, in both modes, and the classes of all samples."""
-    inputs, targets = train.inputs[:MIXED], train.targets[:MIXED]
-    facts = measure.look_at_outputs(model, loss_fn, inputs, targets, device)
-    scores = measure.scores_of(model, train, device, clock.after(OUTPUTS))
-    train = train.with_classes(facts.classes, facts.binary)
-    usable = measure.usable_rows(train, facts.classes)
-    operation = measure.eval_operation(model, train.inputs[:2], device)
-    kind = measure.kind_of(scores, facts.binary, operation, facts.loss)
-    wrong = {train.name: measure.wrong_targets(train, facts.classes, loss_fn)}
-    on_train, spread = judge(scores, train, usable, kind)
+    outputs = setup.measure_pace(model, train)
+    images = setup.size(MIXED, 0.1) if outputs is None else setup.pace.images
+    facts = measure.look_at_outputs(model, train, max(images, 2), setup, outputs)
+    task = setup.task
+    scores = measure.scores_of(model, train, setup, OUTPUTS)
+    train = train.with_classes(task)
+    usable = measure.usable_rows(train, task)
+    wrong = {train.name: setup.broadcasts or measure.wrong_targets(train, task)}
+    if scores is None:
+        setup.leave_out("what was learned")
+        kind, on_train, spread = facts.train_kind, None, math.nan
+    else:
+        operation = facts.last_operation
+        if setup.pace.seconds(2) < 0.1 * setup.pace.clock.left():
+            operation = measure.eval_operation(model, train, setup)
+        kind = measure.kind_of(scores, task, operation, facts.loss)
+        on_train, spread = judge(scores, train, usable, kind, task)
     eval_usable = on_eval = None
     if evaluation is not None:
-        scores = measure.scores_of(model, evaluation, device, clock.after(OUTPUTS))
-        evaluation = evaluation.with_classes(facts.classes, facts.binary)
-        eval_usable = measure.usable_rows(evaluation, facts.classes)
-        wrong[evaluation.name] = measure.wrong_targets(evaluation, facts.classes, loss_fn)
-        on_eval, _ = judge(scores, evaluation, eval_usable, kind)
+        # What was learned is compared with the training images.
+        looked = "what was learned" not in setup.left_out
+        scores = measure.scores_of(model, evaluation, setup, OUTPUTS) if looked else None
+        evaluation = evaluation.with_classes(task)
+        eval_usable = measure.usable_rows(evaluation, task)
+        wrong[evaluation.name] = measure.wrong_targets(evaluation, task)
+        if scores is None:
+            setup.leave_out("overfitting", "training against evaluation inputs")
+        else:
+            on_eval, _ = judge(scores, evaluation, eval_usable, kind, task)
     return Record(
         model=model,
         loss_fn=loss_fn,
         optimizer=optimizer,
         train=train,
         eval=evaluation,
-        device=device,
+        device=setup.device,
+        setup=setup,
         kind=kind,
         usable=usable,
         eval_usable=eval_usable,
@@ -90,43 +122,71 @@ def look_at_predictions(
 
 
 def judge(
-    scores: Tensor, sample: Sample, usable: Tensor, kind: Kind
+    scores: Tensor, sample: Sample, usable: Tensor, kind: Kind, task: Task
 ) -> tuple[Predictions | None, float]:
     """The predictions for the usable rows that have scores, and how far the outputs spread."""
-    rows = usable[: len(scores)].nonzero().flatten()
+    places = task.places(sample.targets)
+    each = 1 if places is None else len(places)  # rows of scores an image
+    images = len(scores) // each
+    targets = task.target_rows(sample.targets[:images], places)
+    here = usable[:images].repeat_interleave(each)
+    if task.dense and not task.several:
+        labels = task.labels(targets)
+        here &= (labels >= 0) & (labels < task.classes)
+    elif not task.several:
+        labels = sample.labels
+    rows = here.nonzero().flatten()
     if not len(rows):
         return None, math.nan
-    log_probs = log_probabilities(scores[rows], kind)
-    spread = log_probs.std(0).max().item() if len(rows) > 1 else math.nan
-    return measure.predictions(log_probs, sample.labels[rows]), spread
+    if task.several:
+        log_probs = log_probabilities(scores[rows].flatten(), kind)
+        table = log_probs[:, 1].view(len(rows), -1)
+        found = measure.predictions_of_labels(log_probs, targets[rows])
+    else:
+        table = log_probs = log_probabilities(scores[rows], kind)
+        found = measure.predictions(log_probs, labels[rows])
+    spread = table.std(0).max().item() if len(rows) > 1 else math.nan
+    return found, spread
 
 
 def look_inside(record: Record) -> dict:
     """Layers, gradients and modes, on images in mixed order, and the weights beside new ones."""
-    model, device, train = record.model, record.device, record.train
+    model, setup, train = record.model, record.setup, record.train
     mixed = measure.mixed_rows(train.labels, record.usable, 3 * MIXED, per_class=False)
     found = {}
     if len(mixed):
-        found |= vars(measure.look_at_layers(model, train.inputs[mixed[:MIXED]], device))
-        parts = [rows for rows in mixed.split(MIXED) if len(rows) > 1]
-        batches = [(train.inputs[rows], train.targets[rows]) for rows in parts]
-        found |= vars(
-            measure.look_at_gradients(model, record.loss_fn, batches, record.train_kind, device)
-        )
+        size = setup.size(MIXED, 0.1)
+        if size:
+            found |= vars(measure.look_at_layers(model, train.rows(mixed[:size]), setup))
+        else:
+            setup.leave_out("dead units")
+        size = setup.size(MIXED, 0.1, STEP)
+        parts = [rows for rows in mixed.split(max(size, 1))[:3] if len(rows) > 1]
+        if size:
+            found |= vars(measure.look_at_gradients(model, train, parts, record.train_kind, setup))
+            found["fresh_gradient"] *= setup.accumulate
+        else:
+            setup.leave_out("frozen parameters", "cleared gradients", "vanishing gradients")
     if len(mixed) > 1:
-        rows = mixed[: 2 * MIXED]
-        found["modes"] = measure.compare_modes(
-            model, train.inputs[rows], train.labels[rows], record.kind, device
-        )
-    found["as_drawn"], found["shrunk"] = measure.compare_with_new_weights(model)
+        rows = mixed[: setup.size(2 * MIXED, 0.1, 2)]
+        if len(rows) > 1:
+            found["modes"] = measure.compare_modes(model, train, rows, record.kind, setup)
+        else:
+            setup.leave_out("training against evaluation mode")
+    if sum(p.numel() for p in model.parameters()) * SECONDS_TO_DRAW < setup.pace.clock.left():
+        found["as_drawn"], found["shrunk"] = measure.compare_with_new_weights(model)
     return found
 
 
 def look_for_reasons(record: Record, clock: Clock) -> dict:
     """What only a failing model needs: do the labels depend on the images, and can it learn?"""
-    found = {"dependence": label_dependence(record.train, record.usable, record.classes)}
-    if record.eval is not None:
-        found["eval_dependence"] = label_dependence(record.eval, record.eval_usable, record.classes)
+    found = {}
+    if not record.task.dense and not record.task.several:
+        found["dependence"] = label_dependence(record.train, record.usable, record.classes)
+        if record.eval is not None:
+            found["eval_dependence"] = label_dependence(
+                record.eval, record.eval_usable, record.classes
+            )
     found["no_probes"] = why_no_trials(record, clock)
     if not found["no_probes"]:
         found["probes"] = probe(record, clock)

@@ -5,7 +5,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbalkit.checks import class_labels, entropy_of_counts, is_binary
-from imbalkit.doctor.copies import duplicate, renew
+from imbalkit.checks import entropy_of_counts
+from imbalkit.doctor.copies import sizes_of_new_weights
+from imbalkit.doctor.losses import broadcasts
 from imbalkit.doctor.outputs import (
     LossFacts,
     are_log_probabilities,
@@ -24,41 +24,21 @@ from imbalkit.doctor.outputs import (
     examine_loss,
     first_line,
     last_operation,
-    log_probabilities,
-    logits_of,
     sums_to_one,
 )
+from imbalkit.doctor.picking import inner_loss
 from imbalkit.doctor.reading import Sample
 from imbalkit.doctor.record import Kind, Layer, Predictions
+from imbalkit.doctor.setup import STEP, Setup, buffers_kept, switch_dropout_off
+from imbalkit.doctor.tasks import Task, find_task
 from imbalkit.metrics import effective_classes
 
 WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
 NORMALIZING = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 SAME = 1e-6  # two numbers that differ by less are one
 CHUNK = 256  # images in one forward pass
+FEWEST = 32  # images whose predictions say something
 LIKE_NEW = 0.03  # relative difference in size: random weights of a thousand numbers differ by 2 %
-
-
-def forward(model: nn.Module, inputs: Tensor, device: torch.device) -> Any:
-    """The model's outputs.
-
-    Raises:
-        ValueError: the model refuses the inputs; the sentence names their dtype and shape.
-    """
-    try:
-        return model(inputs.to(device))
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
-        raise ValueError(
-            f"the model refuses {inputs.dtype} inputs of shape {tuple(inputs.shape)} on {device}: "
-            f"{type(error).__name__}: {first_line(error)}"
-        ) from error
-
-
-def switch_dropout_off(model: nn.Module) -> None:
-    """In a model in training mode, too: it is noise, not a difference of modes."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.eval()
 
 
 # ---- outputs ----
@@ -78,36 +58,74 @@ class OutputFacts:
 
 
 def look_at_outputs(
-    model: nn.Module, loss_fn: Callable, inputs: Tensor, targets: Tensor, device: torch.device
+    model: nn.Module, sample: Sample, images: int, setup: Setup, outputs: Any = None
 ) -> OutputFacts:
-    """What the outputs are in training mode, and what the loss takes them for."""
+    """What the outputs are in training mode, and what the loss takes them for.
+
+    What is classified is known from here on.
+
+    Args:
+        outputs: those of so many images, where they are known already.
+    """
     model.train()
     switch_dropout_off(model)
-    with torch.enable_grad():
-        outputs = forward(model, inputs, device)
-    logits = logits_of(outputs)
-    check_outputs(logits, len(inputs))
-    binary, operation = is_binary(logits), last_operation(logits)
-    scores = logits.detach()
-    if scores.dtype != torch.float64:  # whose losses may hold weights of their own in float64
-        scores = scores.float()
-    extreme = (scores == scores.min()) | (scores == scores.max())
-    over_the_batch = not binary and len(inputs) > 1
-    loss = examine_loss(loss_fn, scores, targets.to(device))
+    targets = sample.targets[:images]
+    if outputs is None:
+        with torch.enable_grad():
+            outputs = setup.outputs(model, sample.rows(slice(0, images)))
+    scores = setup.scores(outputs, targets)
+    ignored = getattr(setup.loss.loss_fn, "ignore_index", -100)
+    task = setup.task = find_task(scores, sample.targets, len(targets), ignored)
+    operation, places = last_operation(scores), task.places(targets)
+    loss = _loss_facts(outputs, scores, targets.to(setup.device), setup)
+    rows = task.rows(scores.detach(), places)
+    if rows.dtype != torch.float64:  # whose losses may hold weights of their own in float64
+        rows = rows.float()
+    extreme = (rows == rows.min()) | (rows == rows.max())
+    over_the_batch = not (task.binary or task.several) and len(targets) > 1
     return OutputFacts(
-        binary=binary,
-        classes=2 if binary else logits.shape[1],
-        train_kind=kind_of(scores, binary, operation, loss),
+        binary=task.binary,
+        classes=task.classes,
+        train_kind=kind_of(rows, task, operation, loss),
         last_operation=operation,
-        batch_softmax=over_the_batch and sums_to_one(scores, 0) and not sums_to_one(scores, 1),
+        batch_softmax=over_the_batch and sums_to_one(rows, 0) and not sums_to_one(rows, 1),
         at_bounds=extreme.float().mean().item(),
         loss=loss,
     )
 
 
-def kind_of(scores: Tensor, binary: bool, operation: str, loss: LossFacts) -> Kind:
+def _loss_facts(outputs: Any, scores: Tensor, targets: Tensor, setup: Setup) -> LossFacts:
+    """How the loss is called, found on targets that exist, and what it does."""
+    task, loss = setup.task, setup.loss
+    existing = existing_rows(targets, task)
+    if loss.inside and inner_loss(outputs) is not None:
+        return LossFacts(problem="the model computes it itself")
+    loss.inside = False
+    with torch.no_grad():
+        if existing.all():
+            try:
+                loss(outputs, scores, targets, task)
+            except Exception:  # it is said when the loss is needed
+                pass
+        setup.broadcasts = broadcasts(loss, outputs, targets)
+    rows = task.rows(scores.detach(), task.places(targets))
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    return examine_loss(loss.loss_fn, rows, loss.targets(targets, task))
+
+
+def existing_rows(targets: Tensor, task: Task) -> Tensor:
+    """bool (N,), rows whose every label exists or is ignored."""
+    if targets.is_floating_point() or task.several:
+        return torch.ones(len(targets), dtype=torch.bool)
+    exists = (targets >= 0) & (targets < task.classes)
+    for label in task.ignored:
+        exists |= targets == label
+    return exists.flatten(1).all(1) if targets.ndim > 1 else exists
+
+
+def kind_of(scores: Tensor, task: Task, operation: str, loss: LossFacts) -> Kind:
     """What scores (N, C) or (N, 1) are, the last operation and the loss being known."""
-    if binary:
+    if task.binary or task.several:
         meant = operation in ("Sigmoid", "Softmax") or loss.wants == "probabilities"
         return "probabilities" if meant else "logits"
     if sums_to_one(scores, 1):
@@ -115,23 +133,38 @@ def kind_of(scores: Tensor, binary: bool, operation: str, loss: LossFacts) -> Ki
     return "log_probabilities" if are_log_probabilities(scores) else "logits"
 
 
-def eval_operation(model: nn.Module, inputs: Tensor, device: torch.device) -> str:
+def eval_operation(model: nn.Module, sample: Sample, setup: Setup) -> str:
     """The operation that makes the scores in evaluation mode."""
     with torch.enable_grad():
-        return last_operation(logits_of(forward(model.eval(), inputs, device)))
+        outputs = setup.outputs(model.eval(), sample.rows(slice(0, 2)))
+        return last_operation(setup.scores(outputs, sample.targets[:2]))
 
 
-def scores_of(model: nn.Module, sample: Sample, device: torch.device, until: float) -> Tensor:
-    """The outputs in evaluation mode as float32 on the CPU, for as many images as time allows."""
+def scores_of(model: nn.Module, sample: Sample, setup: Setup, share: float) -> Tensor | None:
+    """The outputs in evaluation mode as float32 on the CPU, for as many images as time allows.
+
+    Of pixels and tokens those that the task looks at; None where there is time for a few only.
+    """
     model.eval()
-    scores = []
+    until = setup.pace.clock.after(share)
+    places = setup.task.places(sample.targets)
+    scores, done = [], 0
     with torch.no_grad():
-        for chunk in sample.inputs.split(CHUNK):
-            logits = logits_of(forward(model, chunk, device))
-            check_outputs(logits, len(chunk))
-            scores.append(logits.float().cpu())
-            if time.perf_counter() > until:
+        while done < len(sample.targets):
+            size = setup.size(CHUNK, share / 2)
+            late = time.perf_counter() + setup.pace.seconds(size) > until
+            if not size or (scores and late):
                 break
+            part = slice(done, min(done + size, len(sample.targets)))
+            targets = sample.targets[part]
+            outputs = setup.outputs(model, sample.rows(part), len(targets))
+            found = setup.scores(outputs, targets)
+            if not setup.task.dense:
+                check_outputs(found, len(targets))
+            scores.append(setup.task.rows(found.float(), places).cpu())
+            done += len(targets)
+    if done < min(FEWEST, len(sample.targets)):
+        return None
     return torch.cat(scores)
 
 
@@ -160,35 +193,75 @@ def predictions(log_probs: Tensor, labels: Tensor) -> Predictions:
     )
 
 
+def predictions_of_labels(log_probs: Tensor, rows: Tensor) -> Predictions:
+    """What log-probabilities (N * C, 2) are worth where each of C labels is a question by itself.
+
+    Args:
+        rows: (N, C), 0 and 1.
+    """
+    wanted = rows > 0.5
+    said = log_probs.argmax(1).view(wanted.shape).bool()
+    hits = said == wanted
+    counts, absent = wanted.sum(0), (~wanted).sum(0)
+    recall = (said & wanted).sum(0) / counts
+    rejected = (~said & ~wanted).sum(0) / absent
+    share = counts / len(rows)
+    prior = torch.special.entr(share) + torch.special.entr(1 - share)
+    loss = -log_probs.gather(1, wanted.flatten()[:, None].long()).mean().item()
+    both = (counts > 0) & (absent > 0)
+    return Predictions(
+        labels=wanted.flatten().long(),
+        predicted=said.flatten().long(),
+        counts=counts,
+        present=counts > 0,
+        share=said.sum(0) / max(int(said.sum()), 1),
+        recall=recall,
+        accuracy=hits.float().mean().item(),
+        balanced_accuracy=((recall + rejected)[both] / 2).mean().item() if both.any() else 0.5,
+        loss=loss,
+        prior_entropy=prior.mean().item(),
+        used=float(effective_classes((said.sum(0) / max(int(said.sum()), 1)).numpy()))
+        if said.any()
+        else 0.0,
+        finite=bool(log_probs.isfinite().all()),
+        chance=0.5,
+    )
+
+
 # ---- targets and rows ----
 
 
-def wrong_targets(sample: Sample, classes: int, loss_fn: Callable) -> str:
+def wrong_targets(sample: Sample, task: Task) -> str:
     """What is wrong with the values of the targets, or ""."""
     targets = torch.cat([t.flatten() for t in sample.target_batches])
-    ignored = getattr(loss_fn, "ignore_index", -100)
     if targets.is_floating_point():
         finite = targets[targets.isfinite()]
         if len(finite) and (finite.min() < 0 or finite.max() > 1):
             return f"from {finite.min():g} to {finite.max():g}; probabilities lie within 0 and 1"
         return ""
-    counted = targets[targets != ignored]
+    ignored = " or ".join(map(str, sorted(task.ignored, reverse=True)))
+    left_out = torch.zeros_like(targets, dtype=torch.bool)
+    for label in task.ignored:
+        left_out |= targets == label
+    counted = targets[~left_out]
     if not len(counted):
         return f"all are {ignored}, which the loss ignores"
-    if counted.min() < 0 or counted.max() >= classes:
+    if counted.min() < 0 or counted.max() >= task.classes:
         return (
-            f"from {counted.min()} to {counted.max()}, but the model has {classes} classes: 0 to "
-            f"{classes - 1}"
+            f"from {counted.min()} to {counted.max()}, but the model has {task.classes} classes: "
+            f"0 to {task.classes - 1}"
         )
-    if len(counted) < 0.5 * len(targets):
+    if len(counted) < 0.5 * len(targets) and not task.dense:
         return f"{1 - len(counted) / len(targets):.0%} are {ignored}, which the loss ignores"
     return ""
 
 
-def usable_rows(sample: Sample, classes: int) -> Tensor:
+def usable_rows(sample: Sample, task: Task) -> Tensor:
     """bool (N,), rows with finite numbers and a label that exists: the rest is reported and left
     out."""
-    usable = (sample.labels >= 0) & (sample.labels < classes)
+    usable = (sample.labels >= 0) & (sample.labels < task.classes + task.several)
+    if task.dense:
+        usable &= existing_rows(sample.targets, task)
     for tensor in (sample.inputs, sample.targets):
         if tensor.is_floating_point():
             usable &= tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else tensor.isfinite()
@@ -216,17 +289,17 @@ def mixed_rows(labels: Tensor, usable: Tensor, size: int, per_class: bool) -> Te
 
 
 def compare_modes(
-    model: nn.Module, inputs: Tensor, labels: Tensor, kind: Kind, device: torch.device
+    model: nn.Module, sample: Sample, rows: Tensor, kind: Kind, setup: Setup
 ) -> tuple[float, float]:
     """Accuracy on the same images in training and in evaluation mode, dropout off."""
     accuracies = []
+    targets = sample.targets[rows]
     for training in (True, False):
-        trial = duplicate(model, model).train(training)
-        switch_dropout_off(trial)
-        with torch.no_grad():
-            logits = logits_of(forward(trial, inputs, device)).float().cpu()
-        predicted = log_probabilities(logits, kind).argmax(1)
-        accuracies.append((predicted == labels).float().mean().item())
+        model.train(training)
+        switch_dropout_off(model)
+        with buffers_kept(model), torch.no_grad():
+            scores = setup.scores(setup.outputs(model, sample.rows(rows)), targets).float().cpu()
+        accuracies.append(setup.task.accuracy(scores, targets, kind))
     return accuracies[0], accuracies[1]
 
 
@@ -239,7 +312,7 @@ class LayerFacts:
     layers: tuple[Layer, ...]
 
 
-def look_at_layers(model: nn.Module, inputs: Tensor, device: torch.device) -> LayerFacts:
+def look_at_layers(model: nn.Module, batch: Any, setup: Setup) -> LayerFacts:
     """What the first layer with weights gets, and for each later one the share of its input units
     that are the same for every image.
 
@@ -268,7 +341,7 @@ def look_at_layers(model: nn.Module, inputs: Tensor, device: torch.device) -> La
     try:
         model.eval()
         with torch.no_grad():
-            forward(model, inputs, device)
+            setup.outputs(model, batch)
     finally:
         for handle in handles:
             handle.remove()
@@ -297,13 +370,9 @@ class GradientFacts:
 
 
 def look_at_gradients(
-    model: nn.Module,
-    loss_fn: Callable,
-    batches: list[tuple[Tensor, Tensor]],
-    train_kind: Kind,
-    device: torch.device,
+    model: nn.Module, sample: Sample, parts: list[Tensor], train_kind: Kind, setup: Setup
 ) -> GradientFacts:
-    """Loss and gradient norm of each parameter for the first batch, the largest norm of several.
+    """Loss and gradient norm of each parameter for the first rows, the largest norm of several.
 
     Raises:
         ValueError: the loss cannot be computed on the outputs and the targets.
@@ -316,21 +385,20 @@ def look_at_gradients(
         for name, module in model.named_modules()
     ]
     losses, gradients, norms = (math.nan, math.nan), {}, [0.0]
-    for inputs, targets in batches:
+    for rows in parts:
+        if gradients and setup.pace.clock.left() < STEP * setup.pace.seconds(len(rows)):
+            break
         model.zero_grad(set_to_none=True)
+        targets = sample.targets[rows].to(setup.device)
         with torch.enable_grad():
-            outputs = forward(model, inputs, device)
-            try:
-                loss = loss_fn(outputs, targets.to(device)).mean()
-            except Exception as error:
-                raise ValueError(
-                    f"loss_fn cannot be computed on the model's outputs and the targets: "
-                    f"{type(error).__name__}: {first_line(error)}"
-                ) from error
+            outputs = setup.outputs(model, sample.rows(rows))
+            scores = setup.scores(outputs, targets)
+            loss = computed_loss(outputs, scores, targets, setup)
             if loss.requires_grad:
                 loss.backward()
         if not gradients:
-            losses = loss.item(), _cross_entropy(logits_of(outputs), targets, train_kind)
+            plain = setup.task.plain_loss(scores.detach().float(), targets, train_kind)
+            losses = loss.item(), plain.item()
             gradients = {
                 name: None if p.grad is None else p.grad.norm().item()
                 for name, p in model.named_parameters()
@@ -342,10 +410,25 @@ def look_at_gradients(
     return GradientFacts(*losses, gradients, max(norms), frozenset(ran))
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, kind: Kind) -> float:
-    log_probs = log_probabilities(logits.detach().float(), kind)
-    labels = class_labels(targets, is_binary(logits)).to(log_probs.device)
-    return F.nll_loss(log_probs, labels).item()
+def computed_loss(outputs: Any, scores: Tensor, targets: Tensor, setup: Setup) -> Tensor:
+    """The caller's loss.
+
+    Raises:
+        ValueError: it cannot be computed on the outputs and the targets.
+    """
+    try:
+        return setup.loss(outputs, scores, targets, setup.task)
+    except Exception as error:
+        raise ValueError(
+            f"loss_fn cannot be computed on the model's outputs and the targets: "
+            f"{type(error).__name__}: {first_line(error)}{_about_arguments(error)}"
+        ) from error
+
+
+def _about_arguments(error: Exception) -> str:
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return "; pass loss_fn=lambda outputs, targets: your_loss(outputs, targets, ...)"
+    return ""
 
 
 def gradient_norm(model: nn.Module) -> float:
@@ -355,21 +438,20 @@ def gradient_norm(model: nn.Module) -> float:
 
 
 def compare_with_new_weights(model: nn.Module) -> tuple[frozenset[str], float | None]:
-    """How large the weights are beside those of a new model.
+    """How large the weights are beside those of a new model, one layer after the other.
 
     Returns:
         The names of the parameters that are as large as new ones, and the size of all weights in
         units of new ones, None where no layer can draw new ones.
     """
-    new = duplicate(model, model)
     torch.manual_seed(0)
-    renewed = renew(new)
+    new_sizes = sizes_of_new_weights(model)
     as_drawn = set()
     ours = theirs = 0.0
-    for (name, p), q in zip(model.named_parameters(), new.parameters(), strict=True):
-        if name not in renewed or p.ndim < 2:
+    for name, p in model.named_parameters():
+        if name not in new_sizes or p.ndim < 2:
             continue
-        size, new_size = p.detach().norm().item(), q.detach().norm().item()
+        size, new_size = p.detach().norm().item(), new_sizes[name]
         ours, theirs = ours + size**2, theirs + new_size**2
         if p.numel() >= 256 and abs(size / max(new_size, 1e-9) - 1) < LIKE_NEW:
             as_drawn.add(name)

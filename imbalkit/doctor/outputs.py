@@ -6,7 +6,6 @@ Both are found by looking at numbers, not at names, so that any module and any f
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,22 +18,6 @@ from imbalkit.monitor import ROUNDING
 RESHAPING = ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "Slice", "Select", "Alias")
 SQUASHING = ("Softmax", "Sigmoid")
 BOUNDING = ("Relu", "Tanh", "Hardtanh", "Clamp", "ClampMin")
-
-
-def logits_of(outputs: Any) -> Tensor:
-    """The tensor of class scores: the outputs, or the first of them.
-
-    Raises:
-        TypeError: the outputs are no tensor and do not begin with one.
-    """
-    if isinstance(outputs, Tensor):
-        return outputs
-    if isinstance(outputs, (tuple, list)) and outputs and isinstance(outputs[0], Tensor):
-        return outputs[0]
-    raise TypeError(
-        f"the model returns a {type(outputs).__name__}; pass one that returns the logits, (N, C), "
-        "for example a small nn.Module whose forward is `return self.model(x).logits`."
-    )
 
 
 def check_outputs(logits: Tensor, images: int) -> None:

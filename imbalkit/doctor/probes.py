@@ -6,16 +6,15 @@ import time
 import torch
 from torch import Tensor, nn
 
-from imbalkit.checks import entropy_of_counts
 from imbalkit.doctor.copies import duplicate, renew
-from imbalkit.doctor.measuring import forward, mixed_rows
-from imbalkit.doctor.outputs import log_probabilities, logits_of
+from imbalkit.doctor.measuring import mixed_rows
 from imbalkit.doctor.reading import Clock
 from imbalkit.doctor.record import Probes, Record, Trial, best_of
 
 IMAGES, BATCH = 64, 16  # four batches an epoch: a single one would forgive too high a rate
 FEWEST_STEPS, MOST_STEPS = 24, 48
 REHEARSAL_STEPS = 200
+LARGE = 50_000_000  # parameters; a step of such a model takes a processor a second and more
 # Of the learning rate, in this order. Where the loss rises, a larger one is no answer.
 FACTORS = (0.1, 0.01, 10.0, 100.0, 1e3, 1e4, 1e5, 1e-3)
 SMALLER = (0.1, 0.01, 1e-3, 1e-4)
@@ -32,17 +31,34 @@ def base_rate(group: dict) -> float:
 
 def why_no_trials(record: Record, clock: Clock) -> str:
     """What stands against trial trainings, or ""."""
+    if record.setup.no_trials:
+        return record.setup.no_trials
     if record.optimizer is None or not record.optimizer.param_groups:
         return "no optimizer was given"
+    if record.setup.broadcasts:
+        return "the loss mixes up outputs and targets"
     if len(record.train.labels[few_images(record)].unique()) < 2:
         return "a trial training needs images of two classes"
     if not any(p.requires_grad for p in record.model.parameters()):
         return "no parameter can be trained"
     if isinstance(record.optimizer, torch.optim.LBFGS):
         return "LBFGS needs a closure, which only your loop has"
+    if too_large(record):
+        return "the copies for trial trainings of so large a model may not fit into the memory"
     if clock.left() < 0.2 * clock.seconds:
         return "the time budget was used up"
     return ""
+
+
+def too_large(record: Record) -> bool:
+    """A trial needs the weights, their gradients, and up to two moments of them once more."""
+    parameters = sum(p.numel() for p in record.model.parameters())
+    if parameters <= LARGE:
+        return False
+    if record.device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(record.device)
+    return free < 8 * sum(p.numel() * p.element_size() for p in record.model.parameters())
 
 
 def probe(record: Record, clock: Clock) -> Probes | None:
@@ -56,7 +72,7 @@ def probe(record: Record, clock: Clock) -> Probes | None:
     Inputs are brought to a sane scale, and the loss fits the outputs: a fault there is reported by
     its own check, and must not look like one of the learning rate.
     """
-    trials = _Trials(record, few_images(record), BATCH)
+    trials = _Trials(record, few_images(record), min(BATCH, record.setup.largest_batch))
     until = clock.started + 0.55 * clock.seconds
     trials.plan(until, trainings=5, fewest=FEWEST_STEPS, most=MOST_STEPS)
     if not trials.time_left(until):
@@ -113,13 +129,17 @@ class _Trials:
         self.record, self.batch = record, batch
         generator = torch.Generator().manual_seed(0)
         self.order = rows[torch.randperm(len(rows), generator=generator)]
-        inputs = record.train.inputs
-        self.inputs = standardized(inputs, rows) if inputs.is_floating_point() else inputs
-        self.entropy = entropy_of_counts(torch.bincount(record.train.labels[rows]))
+        inputs, self.seconds = record.train.inputs, math.inf
+        plain = inputs.is_floating_point() and record.train.one_input
+        self.inputs = standardized(inputs, rows) if plain else inputs
+        self.entropy = record.task.entropy(record.train.targets[rows])
 
     def plan(self, until: float, trainings: int, fewest: int, most: int) -> None:
         """Choose the number of steps so that so many trainings fit before `until`."""
         started = time.perf_counter()
+        pace = self.record.setup.pace
+        if started + fewest * 2 * pace.seconds(self.batch) * self.record.setup.accumulate > until:
+            return  # not one would end in time
         self._train(*self._copies(fresh=True), steps=2)
         step = max((time.perf_counter() - started) / 2, 1e-6)
         fitting = (until - time.perf_counter()) / trainings / step
@@ -156,31 +176,33 @@ class _Trials:
     ) -> tuple[float, float]:
         """Cross-entropy of the first batch, and the mean of the last quarter's, as trained on."""
         model.train()
-        losses = []
-        for step in range(steps):
+        losses, each = [], self.record.setup.accumulate
+        for step in range(steps * each):
             places = torch.arange(step * self.batch, (step + 1) * self.batch) % len(self.order)
             loss, cross_entropy = self._losses(model, self.order[places])
             losses.append(cross_entropy)
             if not math.isfinite(cross_entropy):
                 return losses[0], math.nan
             if loss.requires_grad:
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
+                if step % each == 0:
+                    optimizer.zero_grad(set_to_none=True)
+                (loss / each).backward()
+                if step % each == each - 1:
+                    optimizer.step()
         last = losses[-max(1, len(losses) // 4) :]
         return losses[0], sum(last) / len(last)
 
     def _losses(self, model: nn.Module, rows: Tensor) -> tuple[Tensor, float]:
         """The loss to train on, and the plain cross-entropy to judge by."""
-        record = self.record
+        record, setup = self.record, self.record.setup
+        targets = record.train.targets[rows].to(record.device)
         with torch.enable_grad():
-            outputs = forward(model, self.inputs[rows], record.device)
-            log_probs = log_probabilities(logits_of(outputs).float(), record.train_kind)
-            labels = record.train.labels[rows].to(record.device)
-            cross_entropy = nn.functional.nll_loss(log_probs, labels)
+            outputs = setup.outputs(model, record.train.rows(rows, self.inputs))
+            scores = setup.scores(outputs, targets)
+            cross_entropy = record.task.plain_loss(scores.float(), targets, record.train_kind)
             if record.misfit:
                 return cross_entropy, cross_entropy.item()
-            loss = record.loss_fn(outputs, record.train.targets[rows].to(record.device)).mean()
+            loss = setup.loss(outputs, scores, targets, record.task)
         return loss, cross_entropy.item()
 
 

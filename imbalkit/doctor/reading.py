@@ -7,13 +7,17 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbalkit.checks import class_labels
+from imbalkit.doctor.calling import Calling
+from imbalkit.doctor.tasks import Task
+from imbalkit.doctor.trees import MAIN, can_be_joined, joined, leaves, padded, taken
 
 # The standard error of a share measured on 2,048 images is at most 1.1 %.
 MOST_IMAGES = 2048
+# 445 images of 3 x 224 x 224 in float32; what is measured of them takes a few times as much.
+MOST_BYTES = 2**28
 
 
 class Clock:
@@ -59,15 +63,17 @@ class Sample:
 
     Attributes:
         name: "training" or "evaluation".
-        inputs, targets: (N, ...), as the batches hold them, on the CPU.
+        inputs, targets: (N, ...), as the batches hold them, on the CPU; several inputs stand side
+            by side in one row.
         target_batches: the targets of every batch read, also of those whose inputs were not kept.
         consumed: a sentence for the report.
         exhausted: were all batches read?
         sampler: where a DataLoader draws by weights.
+        batches: all else that the model is called with, joined, `MAIN` where the inputs stand.
         labels: int64 (N,), the classes of the inputs kept, as they are, also where no such class
             exists. This and what follows is there after `with_classes`.
         class_batches: the classes of every batch read, those that exist.
-        class_counts: int64 (C,).
+        class_counts: int64 (C,): of images, or of pixels, tokens or labels.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Sample:
     consumed: str
     exhausted: bool
     sampler: Sampler | None = None
+    batches: Any = MAIN
     labels: Tensor | None = None
     class_batches: tuple[Tensor, ...] = ()
     class_counts: Tensor | None = None
@@ -109,26 +116,48 @@ class Sample:
             return 0.0
         return (flat.amax(1) == flat.amin(1)).float().mean().item()
 
-    def with_classes(self, classes: int, binary: bool) -> "Sample":
+    def rows(self, index: Tensor | slice, inputs: Tensor | None = None) -> Any:
+        """What the model is called with, for these rows; `inputs` in place of the sample's."""
+        inputs = self.inputs if inputs is None else inputs
+        return taken(self.batches, index, len(self.targets), inputs[index])
+
+    @property
+    def one_input(self) -> bool:
+        """Is it one tensor that the model gets as inputs?"""
+        return any(leaf is MAIN for _, leaf in leaves(self.batches))
+
+    def with_classes(self, task: Task) -> "Sample":
         """The same sample with its targets turned into classes, whose number is known now."""
-        read = [class_labels(targets, binary) for targets in self.target_batches]
-        existing = tuple(y[(y >= 0) & (y < classes)] for y in read)
+        if task.dense or task.several:
+            return self._with_votes(task)
+        read = [class_labels(targets, task.binary) for targets in self.target_batches]
+        existing = tuple(y[(y >= 0) & (y < task.classes)] for y in read)
         return replace(
             self,
-            labels=class_labels(self.targets, binary),
+            labels=class_labels(self.targets, task.binary),
             class_batches=existing,
-            class_counts=torch.bincount(torch.cat(existing), minlength=classes),
+            class_counts=torch.bincount(torch.cat(existing), minlength=task.classes),
+        )
+
+    def _with_votes(self, task: Task) -> "Sample":
+        counts = sum(task.votes(targets).sum(0) for targets in self.target_batches)
+        read = [task.image_labels(targets, counts) for targets in self.target_batches]
+        return replace(
+            self,
+            labels=task.image_labels(self.targets, counts),
+            class_batches=tuple(y[(y >= 0) & (y < task.classes)] for y in read),
+            class_counts=counts,
         )
 
 
-def read(batches: Iterable, name: str, until: float) -> Sample:
+def read(batches: Iterable, name: str, until: float, calling: Calling | None = None) -> Sample:
     """Read up to 2,048 images, or until the moment `until`, but at least one batch.
 
     While every label so far is the same, labels are read on: only the batches behind can tell
     whether that is the order of the data or all there is.
 
     Raises:
-        TypeError, ValueError: these are no batches of ``(inputs, targets)``.
+        TypeError, ValueError: these are no batches that can be read.
     """
     argument = f"{'train' if name == 'training' else 'eval'}_batches"
     if isinstance(batches, (Tensor, dict, str)) or not isinstance(batches, Iterable):
@@ -136,21 +165,24 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
             f"{argument} is a {type(batches).__name__}; pass an iterable of (inputs, targets) "
             "batches: a DataLoader, a list, a generator."
         )
-    inputs, targets, target_batches, others, exhausted = [], [], [], 0, True
+    calling = calling or Calling(nn.Identity())
+    inputs, targets, trees, target_batches, others, exhausted = [], [], [], [], 0, True
     for batch in batches:
-        x, y = check_batch(batch, argument)
-        if target_batches and y.shape[1:] != target_batches[0].shape[1:]:
+        x, y, tree = calling.read(batch, argument)
+        check_batch(x, y, argument)
+        if target_batches and not can_be_joined(y, target_batches[0]):
             raise ValueError(
                 f"{argument} yields targets of shape {tuple(y.shape)} after "
                 f"{tuple(target_batches[0].shape)}; give all batches the same kind of targets."
             )
         target_batches.append(y.detach().cpu())
-        alike = not inputs or _can_be_joined(x, inputs[0])
+        alike = not inputs or _can_be_joined(tree, x, trees[0], inputs[0])
         others += not alike
-        if alike and sum(map(len, inputs)) < MOST_IMAGES:
+        if alike and _room(inputs, targets):
             inputs.append(x.detach().cpu())
             targets.append(target_batches[-1])
-        enough = sum(map(len, inputs)) >= MOST_IMAGES and not _all_alike(target_batches)
+            trees.append(tree)
+        enough = not _room(inputs, targets) and not _all_alike(target_batches)
         if enough or time.perf_counter() > until:
             exhausted = False
             break
@@ -163,14 +195,17 @@ def read(batches: Iterable, name: str, until: float) -> Sample:
         read_text += f"; the inputs of {others} batches were left out, they have another shape"
     if isinstance(batches, Iterator):
         read_text += "; it is a generator, and these batches are gone"
+    sizes = [len(y) for y in targets]
+    path = calling.way.targets if calling.way is not None else None
     return Sample(
         name,
-        _padded(inputs)[:MOST_IMAGES],
-        torch.cat(targets)[:MOST_IMAGES],
+        padded(inputs)[:MOST_IMAGES],
+        padded(targets, _fill(targets[0]))[:MOST_IMAGES],
         target_batches,
         read_text,
         exhausted,
         sampler_of(batches),
+        taken(joined(trees, sizes, path), slice(0, MOST_IMAGES), sum(sizes), MAIN),
     )
 
 
@@ -184,24 +219,22 @@ def sampler_of(batches: Iterable) -> Sampler | None:
         return None
 
 
-def _can_be_joined(x: Tensor, first: Tensor) -> bool:
-    """Of one shape, or sequences: they are padded batch by batch, and can be padded further."""
-    sequences = x.ndim == first.ndim == 3 or (
-        x.ndim == first.ndim == 2 and not first.is_floating_point()
-    )
-    return sequences or x.shape[1:] == first.shape[1:]
+def _room(inputs: list[Tensor], targets: list[Tensor]) -> bool:
+    """May more be kept?"""
+    used = sum(t.numel() * t.element_size() for t in [*inputs, *targets])
+    return sum(map(len, inputs)) < MOST_IMAGES and used < MOST_BYTES
 
 
-def _padded(batches: list[Tensor]) -> Tensor:
-    """All batches in one tensor, with zeros behind the sequences that are shorter."""
-    longest = [max(sizes) for sizes in zip(*(x.shape[1:] for x in batches), strict=True)]
-    padded = []
-    for x in batches:
-        missing = []
-        for axis in range(x.ndim - 1, 0, -1):  # the last axis first, as F.pad wants it
-            missing += [0, longest[axis - 1] - x.shape[axis]]
-        padded.append(F.pad(x, missing) if any(missing) else x)
-    return torch.cat(padded)
+def _can_be_joined(tree: Any, x: Tensor, first_tree: Any, first: Tensor) -> bool:
+    if not can_be_joined(x, first):
+        return False
+    pairs = zip(leaves(tree), leaves(first_tree), strict=False)
+    return all(a[0] == b[0] and can_be_joined(a[1], b[1]) for a, b in pairs)
+
+
+def _fill(targets: Tensor) -> int:
+    """What stands behind shorter rows of targets: a label that losses ignore."""
+    return 0 if targets.is_floating_point() else -100
 
 
 def _all_alike(target_batches: list[Tensor]) -> bool:
@@ -209,24 +242,12 @@ def _all_alike(target_batches: list[Tensor]) -> bool:
     return all(bool((batch == first).all()) for batch in target_batches)
 
 
-def check_batch(batch: Any, argument: str) -> tuple[Tensor, Tensor]:
-    """Return ``(inputs, targets)``.
+def check_batch(inputs: Any, targets: Any, argument: str) -> None:
+    """Are these inputs and targets that can be read?
 
     Raises:
-        TypeError, ValueError: the batch is something else; the sentence says what.
+        TypeError, ValueError: they are something else; the sentence says what.
     """
-    if isinstance(batch, dict):
-        keys = ", ".join(repr(key) for key in batch)
-        raise TypeError(
-            f"{argument} yields dicts with the keys {keys}; pass pairs instead, for example "
-            "[(b['image'], b['label']) for b in batches]."
-        )
-    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-        raise TypeError(
-            f"{argument} yields a {type(batch).__name__}; each batch must be a pair (inputs, "
-            "targets)."
-        )
-    inputs, targets = batch[0], batch[1]
     for what, value in (("inputs", inputs), ("targets", targets)):
         if not isinstance(value, Tensor):
             raise TypeError(
@@ -243,4 +264,3 @@ def check_batch(batch: Any, argument: str) -> tuple[Tensor, Tensor]:
             f"{argument} yields {len(inputs)} inputs with {len(targets)} targets; a batch "
             "needs one target for each input."
         )
-    return inputs, targets

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from imbalkit.doctor.assignment import best_assignment
 from imbalkit.doctor.outputs import SQUASHING, LossFacts
 from imbalkit.doctor.reading import Sample
+from imbalkit.doctor.setup import Setup
+from imbalkit.doctor.tasks import Task
 
 # A fifth: 28 % right of ten balanced classes, 60 % of two.
 LITTLE = 0.2
@@ -34,6 +36,7 @@ class Predictions:
         loss: mean cross-entropy; prior_entropy: that of knowing the class shares alone.
         used: how many classes the predictions really use, see `metrics.effective_classes`.
         finite: are all outputs finite?
+        chance: the balanced accuracy of guessing; 1 / C where it is not given.
     """
 
     labels: Tensor
@@ -48,6 +51,7 @@ class Predictions:
     prior_entropy: float
     used: float
     finite: bool
+    chance: float | None = None
 
     @property
     def several(self) -> bool:
@@ -64,8 +68,10 @@ class Predictions:
         """
         if not self.several or not self.finite:
             return 0.0
-        classes = int(self.present.sum())
-        above_chance = (self.balanced_accuracy - 1 / classes) / (1 - 1 / classes)
+        chance = 1 / int(self.present.sum()) if self.chance is None else self.chance
+        above_chance = (self.balanced_accuracy - chance) / (1 - chance)
+        if not self.prior_entropy:  # every label is always there, or never
+            return above_chance
         return max(above_chance, 1 - self.loss / self.prior_entropy)
 
 
@@ -139,6 +145,7 @@ class Record:
         model, loss_fn, optimizer: copies of the caller's.
         train, eval: what was read of the batches.
         device: where the model's copy lies.
+        setup: how the model and the loss are called, and what is classified.
         binary: has the model one output for two classes? classes: C.
         kind, train_kind: what the scores are in evaluation and in training mode.
         last_operation: what made the scores in training mode, such as "Softmax".
@@ -158,6 +165,7 @@ class Record:
         ran: names of the modules that a forward pass calls.
         gradients: norm by parameter name, None where there is none.
         left_gradient: norm of the gradients found on the caller's model.
+        empty_steps: does the caller's optimizer remember gradients of exactly 0 alone?
         fresh_gradient: the largest norm of three batches.
         modes: accuracy on the same images in training and in evaluation mode.
         as_drawn: names of parameters whose size is still that of new random weights.
@@ -172,6 +180,7 @@ class Record:
     train: Sample
     eval: Sample | None
     device: torch.device
+    setup: Setup
     binary: bool
     classes: int
     kind: Kind
@@ -194,6 +203,7 @@ class Record:
     gradients: dict[str, float | None] = field(default_factory=dict)
     fresh_gradient: float = 0.0
     left_gradient: float | None = None
+    empty_steps: bool = False
     ran: frozenset[str] = frozenset()
     modes: tuple[float, float] | None = None
     as_drawn: frozenset[str] = frozenset()
@@ -219,6 +229,11 @@ class Record:
         }
 
     @property
+    def task(self) -> Task:
+        """What is classified: images, pixels or tokens, into one class or under several labels."""
+        return self.setup.task
+
+    @property
     def judged(self) -> Predictions | None:
         """The predictions to judge by: of the evaluation batches where there are some."""
         return self.on_eval or self.on_train
@@ -232,6 +247,8 @@ class Record:
     @property
     def failing(self) -> bool:
         """Has the model learned less than a fifth of what there is, or exploded?"""
+        if self.on_train is None and self.setup.left_out:
+            return False  # nobody looked
         return self.learned < LITTLE or self.exploded
 
     @property

@@ -19,7 +19,6 @@ from imbalkit.doctor.probes import AHEAD, LEARNS, MOST_STEPS, STUCK, base_rate
 from imbalkit.doctor.record import (
     Record,
     Trial,
-    all_steps_were_empty,
     has_stepped,
     keeps_state,
     steps_taken,
@@ -64,7 +63,7 @@ def optimizer_steps(record: Record) -> Answer:
     if record.optimizer is None:
         return NotChecked("no optimizer was given")
     if has_stepped(record.optimizer):
-        if all_steps_were_empty(record.optimizer) and record.failing:
+        if record.empty_steps and record.failing:
             numbers = {"means of earlier gradients in the optimizer": "all exactly 0"}
             return finding("no_optimizer_step", FAULT, numbers)
         return Healthy("the optimizer has taken steps")

@@ -15,6 +15,7 @@ import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -71,11 +72,9 @@ class Server:
         handler.wfile.write(body[: self.break_after.pop(0) if self.break_after else None])
 
 
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(module, "PAUSE", 0)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    wanted = Server()
+@contextmanager
+def serving(wanted):
+    """Answer as `wanted` says, at `wanted.url`, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -92,6 +91,14 @@ def server(monkeypatch):
         yield wanted
         http.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving(Server()) as wanted:
+        yield wanted
 
 
 def names(folder):

@@ -1,5 +1,10 @@
 """What goes in, checked once for the whole package: labels, lengths, shares, images per class."""
 
+import operator
+import reprlib
+from numbers import Number
+from typing import SupportsIndex
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -7,12 +12,53 @@ from torch import Tensor
 
 
 def to_numpy(values: ArrayLike | Tensor) -> np.ndarray:
-    """A list, array or tensor (on any device, of any dtype) as a numpy array."""
+    """A list, array or tensor (on any device, of any dtype) as a numpy array.
+
+    Raises ValueError for what is none, such as None or rows of different lengths.
+    """
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         # numpy has no bfloat16, which is what autocast gives.
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    return np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype == object and not all(isinstance(one, Number) for one in array.flat):
+        raise ValueError(
+            f"{reprlib.repr(values)} is no array; give numbers, and rows of one length."
+        )
+    return array
+
+
+def to_floats(values: ArrayLike | Tensor, name: str) -> np.ndarray:
+    """As `to_numpy`, in float64; raises ValueError for text and for complex numbers."""
+    array = to_numpy(values)
+    if array.dtype.kind not in "biufO":
+        raise ValueError(f"{name} must be numbers, got {describe_array(array)}; give real numbers.")
+    return array.astype(np.float64)
+
+
+def check_whole(value: SupportsIndex, name: str, low: int = 1) -> int:
+    """Return a whole number from `low` on, or say that it is none."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if number < low:
+        raise ValueError(f"{name} is {value!r}; give a whole number, {low} or more.")
+    return number
+
+
+def check_tensor(tensor: Tensor, name: str, shape: str, floats: bool = False) -> None:
+    """Raise ValueError unless a tensor has as many axes as `shape` names, and holds floats."""
+    right = tensor.ndim == shape.count(",") + (not shape.endswith(",)"))
+    if not right or (floats and not tensor.is_floating_point()):
+        kind = "floats of shape" if floats else "of shape"
+        raise ValueError(
+            f"{name} must be {kind} {shape}, got {tensor.dtype} of shape {tuple(tensor.shape)}; "
+            "convert or reshape it first."
+        )
 
 
 def describe_array(array: np.ndarray) -> str:
@@ -101,7 +147,7 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
 
 def entropy(shares: ArrayLike | Tensor) -> np.ndarray:
     """-sum(p log p) in nats over the last axis, with 0 log 0 = 0: float64, () for shares (C,)."""
-    shares = to_numpy(shares).astype(np.float64)
+    shares = to_floats(shares, "shares")
     return -np.sum(shares * np.log(np.where(shares > 0, shares, 1)), axis=-1)
 
 

@@ -255,6 +255,27 @@ def test_a_server_without_an_end_does_not_fill_the_disk(hostile, tmp_path):
     fails(tmp_path, hostile.url, "sends more than the 0.1 MB", "check the address", most=100_000)
 
 
+def test_a_redirection_without_an_end_is_not_read(hostile, tmp_path, monkeypatch):
+    sent = []
+
+    def answer(handler):
+        if handler.path == "/there":
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(CONTENT)
+            return
+        handler.send_response(302)
+        handler.send_header("Location", "/there")
+        handler.end_headers()
+        for _ in range(2000):  # 130 MB; in earnest for ever
+            handler.wfile.write(bytes(1 << 16))
+            sent.append(1)
+
+    monkeypatch.setattr(hostile, "answer", answer, raising=False)
+    path = download(hostile.url, tmp_path / "data.bin", md5(CONTENT), attempts=1)
+    assert path.read_bytes() == CONTENT and len(sent) < 1000
+
+
 def test_a_file_that_is_too_large_is_not_begun(hostile, tmp_path):
     hostile.parts, hostile.length = itertools.repeat(bytes(1000)), 10**12
     fails(tmp_path, hostile.url, "a file of 1000000 MB", "check the address", most=100_000)

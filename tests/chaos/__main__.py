@@ -26,7 +26,6 @@ ATTACKS = {
     "names": names.attack,
     "servers": servers.attack,
     "arguments": arguments.attack,
-
 }
 HANGS = 60  # seconds after which an attempt counts as one that hangs
 MOST_MEMORY = 4e9  # bytes that this process may have taken at its largest

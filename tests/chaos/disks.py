@@ -65,7 +65,9 @@ def attack(random: Random, folder: Path) -> None:
     refuse(error is not None, f"{write.__name__} takes {limit} of {size} bytes for a whole file")
     kind, message, where = error
     right = issubclass(kind, OSError | DownloadError) and os.strerror(errno.EFBIG) in message
-    refuse(right, f"{write.__name__} at {limit} of {size} bytes: {kind.__name__}: {message} {where}")
+    refuse(
+        right, f"{write.__name__} at {limit} of {size} bytes: {kind.__name__}: {message} {where}"
+    )
     check_sentence(kind(message))
     check_left(work, *(["file"] if old else []))
     refuse(old is None or (work / "file").read_bytes() == old, "the old file is changed")

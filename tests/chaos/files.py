@@ -36,7 +36,8 @@ def attack(random: Random, folder: Path) -> None:
         found = read(path)
     except ValueError as error:
         check_sentence(error)
-        return refuse(readers.state_of(parts) == before, "a refused checkpoint changed the training")
+        same = readers.state_of(parts) == before
+        return refuse(same, "a refused checkpoint changed the training")
     changed = path.read_bytes()
     path.write_bytes(whole)
     same = changed == whole or (kind == "manifest" and found == read(path))

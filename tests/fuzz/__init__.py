@@ -1,4 +1,4 @@
-"""The readers of files, fed with bytes that a fuzzer makes: ``python -m tests.fuzz READER SECONDS``.
+"""The readers of files, fed by a fuzzer: ``python -m tests.fuzz READER SECONDS``.
 
 What a fuzzer found once lies in corpus/READER, and `tests/test_fuzz.py` feeds it again.
 """

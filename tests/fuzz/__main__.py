@@ -3,7 +3,8 @@
     .venv/bin/python -m pip install atheris
 
 Bytes that a reader does wrong with are written to tests/fuzz/corpus/READER; mend the reader, and
-keep them. What leads further lies in build/fuzz, for the next time. atheris is in no extra: it has no releases for every Python.
+keep them. What leads further lies in build/fuzz, for the next time. atheris is in no extra: it has
+no releases for every Python.
 """
 
 import argparse

@@ -157,7 +157,7 @@ def resnet(depth: int = 32, num_classes: int = 10) -> Classifier:
         >>> f"{sum(p.numel() for p in model.parameters()):,}"
         '464,154'
     """
-    if check_whole(depth, "depth") < 8 or (depth - 2) % 6:
+    if check_whole(depth, "depth", 0) < 8 or (depth - 2) % 6:
         raise ValueError(f"depth is {depth}; a CIFAR ResNet has depth 6n + 2: 8, 20, 32, 56, ...")
     blocks = []
     for inputs, outputs in ((16, 16), (16, 32), (32, 64)):

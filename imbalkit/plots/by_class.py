@@ -292,8 +292,8 @@ def batch_composition(
     for name, one in zip(shares, values, strict=True):
         if one.shape != (len(counts),):
             raise ValueError(
-                f"shares of {name!r} must be {len(counts)} numbers, one per class, got shape "
-                f"{one.shape}."
+                f"shares must have {len(counts)} numbers, one per class, and those of {name!r} "
+                f"have the shape {one.shape}."
             )
     ax = new_axes(ax, 1.2 + 0.5 * len(values))
     places, left = np.arange(len(values)), np.zeros(len(values))

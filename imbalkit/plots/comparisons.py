@@ -1,6 +1,7 @@
 """Figures that compare trainings and answers: lines, points, and bars of methods."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -207,7 +208,7 @@ def precision_recall(
     return ax
 
 
-def precision_and_recall(label: str, pair: ArrayLike) -> np.ndarray:
+def precision_and_recall(label: str, pair: Any) -> np.ndarray:
     """Two rows of one length, or what is wrong with what belongs to the label."""
     values = to_floats(pair, f"What belongs to {label!r}")
     if values.ndim not in (1, 2) or len(values) != 2:

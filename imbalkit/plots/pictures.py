@@ -92,12 +92,13 @@ def worst_errors(
     labels, probabilities, decisions = (
         to_numpy(part) for part in (image_set.labels, probabilities, decisions)
     )
-    number = check_whole(number, "number")
-    rows, classes = probabilities.shape[:1], len(image_set.classes)
-    if not labels.shape == rows == decisions.shape[:1]:
+    number = check_whole(number, "number", 0)
+    classes = len(image_set.classes)
+    if not number or not labels.shape == probabilities.shape[:1] == decisions.shape[:1]:
         raise ValueError(
-            f"worst_errors got {len(labels)} images, probabilities of shape {probabilities.shape} "
-            f"and decisions of shape {decisions.shape}; give one of each per image."
+            f"worst_errors got {len(labels)} images, probabilities of shape {probabilities.shape}, "
+            f"decisions of shape {decisions.shape} and number={number}; give one of each per "
+            "image, and show at least 1."
         )
     if probabilities.shape[1:] != (classes,):
         raise ValueError(

@@ -255,7 +255,7 @@ def test_a_server_without_an_end_does_not_fill_the_disk(hostile, tmp_path):
     fails(tmp_path, hostile.url, "sends more than the 0.1 MB", "check the address", most=100_000)
 
 
-def test_a_redirection_without_an_end_is_not_read(hostile, tmp_path, monkeypatch):
+def test_a_redirection_without_an_end_is_not_read(server, tmp_path, monkeypatch):
     sent = []
 
     def answer(handler):
@@ -271,8 +271,8 @@ def test_a_redirection_without_an_end_is_not_read(hostile, tmp_path, monkeypatch
             handler.wfile.write(bytes(1 << 16))
             sent.append(1)
 
-    monkeypatch.setattr(hostile, "answer", answer, raising=False)
-    path = download(hostile.url, tmp_path / "data.bin", md5(CONTENT), attempts=1)
+    monkeypatch.setattr(server, "answer", answer, raising=False)
+    path = download(server.url, tmp_path / "data.bin", md5(CONTENT), attempts=1)
     assert path.read_bytes() == CONTENT and len(sent) < 1000
 
 

@@ -196,8 +196,8 @@ def precision_recall(
         ['fox', 'threshold 0.4']
     """
     styles = line_styles([*curves, *points])
-    ax = new_axes(ax, 4.2)
     pairs = [precision_and_recall(*named) for named in [*curves.items(), *points.items()]]
+    ax = new_axes(ax, 4.2)
     for i, ((precision, recall), style) in enumerate(zip(pairs, styles, strict=True)):
         steps = {"drawstyle": "steps-pre", "marker": None}
         point = {"markersize": 9, "clip_on": False, "linestyle": "none"}

@@ -81,17 +81,18 @@ class alarm:
         self.seconds = seconds
 
     def __enter__(self) -> None:
-        faulthandler.dump_traceback_later(2 * self.seconds, exit=True)
+        faulthandler.dump_traceback_later(2 * self.seconds, exit=True, file=sys.__stderr__)
         if hasattr(signal, "SIGALRM"):
-            signal.signal(signal.SIGALRM, self.ring)
-            signal.setitimer(signal.ITIMER_REAL, self.seconds)
+            self.handler = signal.signal(signal.SIGALRM, self.ring)
+            self.left, _ = signal.setitimer(signal.ITIMER_REAL, self.seconds)
 
     def ring(self, *_: object) -> None:
         raise Lost(f"it hangs: after {self.seconds} seconds there is no answer")
 
     def __exit__(self, *_: object) -> None:
         if hasattr(signal, "SIGALRM"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, self.left)  # of pytest, if any
+            signal.signal(signal.SIGALRM, self.handler)
         faulthandler.cancel_dump_traceback_later()
 
 

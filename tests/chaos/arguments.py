@@ -186,7 +186,9 @@ def parameters_of(function: Callable) -> list[inspect.Parameter]:
 def can_be_called(function: Callable) -> bool:
     """Is there a value for each argument that it must have?"""
     return all(
-        one.default is not one.empty or one.name in FITTING or strategy_of(one.annotation)
+        one.default is not one.empty
+        or one.name in FITTING
+        or strategy_of(one.annotation) is not None
         for one in parameters_of(function)
     )
 

@@ -59,6 +59,7 @@ WRONG = [
         "of 'x' must be numbers",
     ),
     (lambda: plots.batch_composition({"x": RAGGED}, [2, 1], ["a", "b"]), "rows of one length"),
+    (lambda: plots.batch_composition({}, [2, 1], ["a", "b"]), "nothing to draw"),
     (lambda: plots.confusion_heatmap(RAGGED, ["a", "b"]), "rows of one length"),
     # sizes
     (lambda: models.plain_cnn(width=-3), "width is -3; give a whole number, 1 or more"),

@@ -288,6 +288,8 @@ def batch_composition(
     counts = counts_of(counts, classes)
     order = most_first(counts)
     colours = plt.colormaps["viridis"](np.linspace(0, 1, len(order)))
+    if not shares:
+        raise ValueError('There is nothing to draw; give {"label": shares} with one entry or more.')
     values = [check_shares(one) for one in shares.values()]
     for name, one in zip(shares, values, strict=True):
         if one.shape != (len(counts),):

@@ -211,16 +211,22 @@ def attack(random: Random, folder: Path) -> None:
         call_it()
 
 
+def fits(one: inspect.Parameter) -> bool:
+    """Is the fitting value of this name of the type that the argument has here?"""
+    if one.name not in FITTING:
+        return False
+    if one.annotation in (int, float):
+        return isinstance(FITTING[one.name](), int | float)
+    return one.name != "shares" or "Mapping" not in str(one.annotation)
+
+
 def drawn(data: Any, function: Callable) -> Iterator[tuple[inspect.Parameter, Any]]:
     """The arguments of a call; those with a default may be missing."""
     for one in parameters_of(function):
         if one.default is not one.empty and data.draw(st.booleans()):
             continue
         strategy = strategy_of(one.annotation)
-        fits = one.name in FITTING and not (
-            one.name == "shares" and "Mapping" in str(one.annotation)
-        )
-        if fits and (strategy is None or data.draw(st.booleans())):
+        if fits(one) and (strategy is None or data.draw(st.booleans())):
             yield one, FITTING[one.name]()
         elif strategy is not None:
             yield one, data.draw(strategy)

@@ -28,8 +28,8 @@ def write_model(folder: Path) -> None:
 
 
 def write_checkpoint(folder: Path) -> None:
-    """The checkpoint of a training."""
-    train(LOADERS["torch's own"], checkpoint=folder / "file")
+    """The checkpoint of a training of one epoch: each writes a whole one."""
+    train(LOADERS["torch's own"], checkpoint=folder / "file", epochs=1)
 
 
 def write_manifest(folder: Path) -> None:

@@ -4,6 +4,7 @@ A digest stops no person. Lost: an exception that is no sentence, a model that a
 refused checkpoint that changed the training.
 """
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -67,9 +68,9 @@ def change(random: Random, content: Any, odd: list[Any]) -> None:
     if what < 0.2:
         del content[key]
     elif what < 0.3 and isinstance(content, dict):
-        content[random.choice(["", "x", 3, *keys])] = random.choice(odd)
+        content[random.choice(["", "x", 3, *keys])] = copy.deepcopy(random.choice(odd))
     elif what < 0.5 and isinstance(inside, torch.Tensor) and inside.numel():
         others = [inside * math.nan, inside * 1e38, inside[:0], inside.double()]
         content[key] = random.choice(others)
     else:
-        content[key] = random.choice(odd)
+        content[key] = copy.deepcopy(random.choice(odd))

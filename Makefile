@@ -23,7 +23,11 @@ endif
 # `make notebooks NOTEBOOKS=notebooks/01_*.ipynb` executes only those named.
 NOTEBOOKS ?=
 
-.PHONY: help learn course check test notebooks solutions seeds benchmark faults site data lint clean
+# `make chaos SEED=7 SECONDS=60` makes other attempts, and fewer.
+SEED ?= 0
+SECONDS ?= 600
+
+.PHONY: help learn course check test notebooks solutions seeds benchmark faults chaos site data lint clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -64,6 +68,9 @@ benchmark: .venv/learn.stamp ## images per second of the training loop, as a tab
 
 faults: .venv/learn.stamp ## broken and healthy trainings, and what diagnose says of them
 	$(BIN)/python -m benchmarks.faults --write
+
+chaos: .venv/test.stamp ## attack the package at random for ten minutes, and say what was lost
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.chaos --seed $(SEED) --seconds $(SECONDS)
 
 # Always anew: a page of figures follows files that Sphinx does not watch.
 site: .venv/site.stamp ## build the course as a static site from the committed outputs, into build/site

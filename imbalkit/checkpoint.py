@@ -3,8 +3,11 @@
 Used in lesson 12.
 """
 
+import copy
 import reprlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -161,20 +164,39 @@ def load_checkpoint(
         state = sealed.read(path, FORMAT, schema_for(parts), parts.device)
         if (state["best_weights"] is None) != (state["history"]["best_epoch"] == 0):
             raise ValueError("best_weights does not fit history.best_epoch")
-        randomness.set_random_state(state["random"], *parts.batches, parts.loss_fn)
+        with undone_by_an_error(parts):
+            parts.optimizer.load_state_dict(state["optimizer"])
+            known = parts.scheduler.state_dict()  # anything else would replace its methods
+            parts.scheduler.load_state_dict({name: state["scheduler"][name] for name in known})
+            randomness.set_random_state(state["random"], *parts.batches, parts.loss_fn)
     except ValueError as error:
         raise ValueError(
             f"{path}: cannot be resumed from: {error}; go on with the training that wrote it, or "
             "name another file to start anew."
         ) from error
-    parts.optimizer.load_state_dict(state["optimizer"])
-    parts.scheduler.load_state_dict(state["scheduler"])
     if isinstance(parts.loss_fn, nn.Module):
         parts.loss_fn.load_state_dict(state["loss"])
     parts.model.load_state_dict(state["model"])
     say_what_is_not_exact(state["device"], parts)
     history = state["history"]
     return history | {"shares": history["shares"].cpu()}, state["best_weights"]
+
+
+@contextmanager
+def undone_by_an_error(parts: Parts) -> Iterator[None]:
+    """Put back the optimizer and its schedule where one of them does not take its new state."""
+    before = copy.deepcopy((parts.optimizer.state_dict(), parts.scheduler.state_dict()))
+    try:
+        yield
+    except Exception as error:  # each optimizer raises others
+        parts.optimizer.load_state_dict(before[0])
+        parts.scheduler.load_state_dict(before[1])
+        if isinstance(error, ValueError):
+            raise
+        raise ValueError(
+            "the state of the optimizer or its schedule cannot be put back "
+            f"({type(error).__name__})"
+        ) from error
 
 
 def schema_for(parts: Parts) -> Check:

@@ -1,9 +1,10 @@
 """What goes in, checked once for the whole package: labels, lengths, shares, images per class."""
 
 import operator
+import reprlib
 from collections.abc import Mapping
 from itertools import islice
-from numbers import Real
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,42 @@ from torch import Tensor
 
 
 def to_numpy(values: ArrayLike | Tensor) -> np.ndarray:
-    """A list, array or tensor (on any device, of any dtype) as a numpy array."""
+    """A list, array or tensor (on any device, of any dtype) as a numpy array.
+
+    Raises ValueError for what is none, such as None or rows of different lengths.
+    """
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         # numpy has no bfloat16, which is what autocast gives.
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    return np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype == object and not all(isinstance(one, Number) for one in array.flat):
+        raise ValueError(
+            f"{reprlib.repr(values)} is no array; give numbers, and rows of one length."
+        )
+    return array
+
+
+def to_floats(values: ArrayLike | Tensor, name: str) -> np.ndarray:
+    """As `to_numpy`, in float64; raises ValueError for text and for complex numbers."""
+    array = to_numpy(values)
+    if array.dtype.kind not in "biufO":
+        raise ValueError(f"{name} must be numbers, got {describe_array(array)}; give real numbers.")
+    return array.astype(np.float64)
+
+
+def check_tensor(tensor: Tensor, name: str, shape: str, floats: bool = False) -> None:
+    """Raise ValueError unless a tensor has as many axes as `shape` names, and holds floats."""
+    right = tensor.ndim == shape.count(",") + (not shape.endswith(",)"))
+    if not right or (floats and not tensor.is_floating_point()):
+        kind = "floats of shape" if floats else "of shape"
+        raise ValueError(
+            f"{name} must be {kind} {shape}, got {tensor.dtype} of shape {tuple(tensor.shape)}; "
+            "convert or reshape it first."
+        )
 
 
 def describe_array(array: np.ndarray) -> str:
@@ -46,7 +77,7 @@ def described(value: Any) -> str:
     return f"a {type(value).__name__}{size}"
 
 
-def check_whole(name: str, value: Any, least: int = 1) -> int:
+def check_whole(value: Any, name: str, least: int = 1) -> int:
     """A whole number of any kind, numpy's too, as an int, or what is wrong with it."""
     try:
         number = operator.index(value)
@@ -190,7 +221,7 @@ def check_targets(logits: Tensor, targets: Tensor) -> None:
 
 def entropy(shares: ArrayLike | Tensor) -> np.ndarray:
     """-sum(p log p) in nats over the last axis, with 0 log 0 = 0: float64, () for shares (C,)."""
-    shares = to_numpy(shares).astype(np.float64)
+    shares = to_floats(shares, "shares")
     return -np.sum(shares * np.log(np.where(shares > 0, shares, 1)), axis=-1)
 
 

@@ -249,7 +249,7 @@ def mean_cost(
         raise ValueError(
             f"the costs are {described(miss)} and {described(false_alarm)}; both must be finite."
         )
-    check_whole("costly", costly, 0)
+    check_whole(costly, "costly", 0)
     true, decided = checked_classes(labels, "labels"), checked_classes(decisions, "decisions")
     classes = int(max(true.max(), decided.max(), costly)) + 1
     cells = confusion(true, decided, classes)

@@ -7,6 +7,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from imbalkit.checks import check_tensor
+
 
 class Ensemble(nn.Module):
     """Answers with the mean of its members' probabilities.
@@ -74,6 +76,10 @@ def disagreement(logits: Sequence[Tensor]) -> float:
             f"disagreement got the logits of {len(logits)} member; give those of two or more."
         )
     check_same_shape(logits)
+    for member in logits:
+        check_tensor(member, "logits", "(N, C)", floats=True)
+    if not logits[0].numel():
+        raise ValueError(f"the members' logits have the shape {tuple(logits[0].shape)}; give some.")
     predicted = [member.argmax(1) for member in logits]
     pairs = [(a != b).double().mean() for a, b in combinations(predicted, 2)]
     return float(torch.stack(pairs).mean())

@@ -6,12 +6,14 @@ prior.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbalkit.augmentation import in_dtype_of
+from imbalkit.checks import check_tensor, check_whole
 from imbalkit.data import Batches, ImageSet, RandomCrop, RandomFlip, channel_statistics
 from imbalkit.data.batches import Augmentation, scale_and_shift
 from imbalkit.losses import BalancedSoftmaxLoss
@@ -44,6 +46,8 @@ def fast_net(train: ImageSet, width: int = 32) -> Classifier:
         >>> fast_net(train, width=4)(torch.rand(3, 3, 32, 32)).shape
         torch.Size([3, 2])
     """
+
+    width = check_whole(width, "width")
 
     def conv(inputs: int, outputs: int) -> nn.Conv2d:
         return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
@@ -119,7 +123,11 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.05,
     ):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        for name, value in defaults.items():
+            if not (0 <= value <= (1 if name == "momentum" else 1e6)):
+                raise ValueError(f"{name} is {value}; give 0 or more, and a momentum of at most 1.")
+        super().__init__(check_some_parameters(params), defaults)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -142,6 +150,14 @@ class Muon(torch.optim.Optimizer):
         weight.add_(update.view(weight.shape), alpha=-size)
 
 
+def check_some_parameters(params: Iterable[Any]) -> list[Any]:
+    """The parameters as a list, or a sentence where there are none."""
+    params = list(params)
+    if not params:
+        raise ValueError("there is no parameter to train; give those of the model.")
+    return params
+
+
 def orthogonal(matrix: Tensor) -> Tensor:
     """The matrix with all singular values brought to about 1 (0.68 to 1.14).
 
@@ -159,6 +175,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
         >>> [round(value, 2) for value in values.tolist()]
         [0.74, 0.74]
     """
+    check_tensor(matrix, "matrix", "(rows, columns)", floats=True)
     rows, columns = matrix.shape
     if rows > columns:
         return orthogonal(matrix.T).T  # the products are then of the smaller side
@@ -185,7 +202,8 @@ class CombinedOptimizer(torch.optim.Optimizer):
 
     def __init__(self, *optimizers: torch.optim.Optimizer):
         self.optimizers = optimizers
-        super().__init__([group for each in optimizers for group in each.param_groups], {})
+        groups = [group for each in optimizers for group in each.param_groups]
+        super().__init__(check_some_parameters(groups), {})
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step of each; a closure that computes the loss is not taken."""

@@ -1,12 +1,15 @@
 """Writing files so that neither an interrupted write nor a power cut leaves half a file behind."""
 
+import contextlib
 import errno
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+ABANDONED = 3600.0  # seconds without a byte after which nobody writes an unfinished file any more
 # What a system answers that cannot sync a folder, or lets nobody open this one.
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 # What it answers where the disk, or the part of it that one may use, is full.
@@ -19,13 +22,17 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     A reader sees the old file or the whole new one, never a part, and so does whoever reads after a
     power cut: the new file is on the disk when the block has ended. If the block fails or is
-    interrupted, the temporary file is removed and the old file stays. Missing folders are made.
+    interrupted, the temporary file is removed and the old file stays. What a killed process left of
+    a write to the same file is removed by a later one, after an hour. Missing folders are made.
 
     Raises OSError where the folder cannot be made or written, and says so where the disk is full.
     """
     path = Path(path)
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     changed = [path.parent, *(one.parent for one in path.parents if not one.exists())]
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path)
     temporary = beside(path)
     try:
         yield temporary
@@ -79,6 +86,15 @@ def check_writable(path: str | os.PathLike) -> None:
             f"the file {str(path)!r} cannot be written: {reason}; name a file in a folder that you "
             "may write to."
         ) from error
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the unfinished files of processes that were killed as they wrote `path`."""
+    with contextlib.suppress(OSError):  # of another user, or removed by another process
+        for left in path.parent.iterdir():
+            unfinished = left.name.startswith(f".{path.name}.") and left.suffix == ".partial"
+            if unfinished and time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
 
 
 def sync_folder(folder: Path) -> None:

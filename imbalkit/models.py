@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbalkit.checks import check_whole
+
 
 class Classifier(nn.Module):
     """A network in two halves: ``classifier(features(images))``.
@@ -31,7 +33,8 @@ class Classifier(nn.Module):
     def __init__(self, features: nn.Module, width: int, num_classes: int):
         super().__init__()
         self.features = features
-        self.classifier = nn.Linear(width, num_classes)
+        check_whole(num_classes, "num_classes")
+        self.classifier = nn.Linear(check_whole(width, "width"), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
@@ -54,6 +57,8 @@ def plain_cnn(num_classes: int = 10, width: int = 32, batchnorm: bool = False) -
         >>> plain_cnn(num_classes=10, width=8)(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
+
+    width = check_whole(width, "width")
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         norm = [nn.BatchNorm2d(outputs)] if batchnorm else []
@@ -86,6 +91,8 @@ def small_net(num_classes: int = 10, width: int = 32) -> Classifier:
         >>> f"{sum(p.numel() for p in model.parameters()):,}"
         '291,494'
     """
+
+    width = check_whole(width, "width")
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [
@@ -150,7 +157,7 @@ def resnet(depth: int = 32, num_classes: int = 10) -> Classifier:
         >>> f"{sum(p.numel() for p in model.parameters()):,}"
         '464,154'
     """
-    if depth < 8 or (depth - 2) % 6:
+    if check_whole(depth, "depth", 0) < 8 or (depth - 2) % 6:
         raise ValueError(f"depth is {depth}; a CIFAR ResNet has depth 6n + 2: 8, 20, 32, 56, ...")
     blocks = []
     for inputs, outputs in ((16, 16), (16, 32), (32, 64)):
@@ -189,7 +196,8 @@ class CosineClassifier(nn.Module):
 
     def __init__(self, width: int, num_classes: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_classes, width))
+        check_whole(num_classes, "num_classes")
+        self.weight = nn.Parameter(torch.empty(num_classes, check_whole(width, "width")))
         nn.init.kaiming_uniform_(self.weight)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -236,6 +244,9 @@ def rescaled(classifier: nn.Linear, scale: Tensor) -> nn.Linear:
     Returns:
         an ``nn.Linear`` of the same size.
 
+    Raises:
+        ValueError: a scale of another shape.
+
     Example:
         >>> classifier = nn.Linear(4, 2)
         >>> features = torch.rand(5, 4)
@@ -243,6 +254,13 @@ def rescaled(classifier: nn.Linear, scale: Tensor) -> nn.Linear:
         >>> torch.allclose(double(features), 2 * classifier(features))
         True
     """
+    if scale.shape != (classifier.out_features,):
+        raise ValueError(
+            f"scale has the shape {tuple(scale.shape)} and the classifier {classifier.out_features}"
+            " classes; give one number per class."
+        )
+    if scale.is_complex():
+        raise ValueError(f"scale is {scale.dtype}; give real numbers.")
     result = copy.deepcopy(classifier).requires_grad_(True)
     with torch.no_grad():
         result.weight.mul_(scale[:, None])

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbalkit.checks import check_tensor
 from imbalkit.models import Classifier
 from imbalkit.training import predict
 
@@ -63,6 +64,7 @@ def difficulty_target(losses: Tensor) -> Tensor:
         >>> [round(hard, 3) for hard in difficulty_target(torch.tensor([1.0, 3.0])).tolist()]
         [-1.0, 1.0]
     """
+    check_tensor(losses, "losses", "(N,)", floats=True)
     losses = losses.detach()
     return (losses - losses.mean()) / (losses.std(correction=0) + 1e-6)
 
@@ -176,11 +178,20 @@ def rotate_quarters(images: Tensor, turns: Tensor) -> Tensor:
     Returns:
         images as they came, (N, 3, H, H).
 
+    Raises:
+        ValueError: images that are not square, or not one turn for each.
+
     Example:
         >>> image = torch.tensor([[[[1, 2], [3, 4]]]])
         >>> rotate_quarters(image, torch.tensor([1])).tolist()
         [[[[2, 4], [1, 3]]]]
     """
+    check_tensor(images, "images", "(N, 3, H, H)")
+    if images.shape[2] != images.shape[3] or turns.shape != images.shape[:1]:
+        raise ValueError(
+            f"images are {tuple(images.shape)} and turns {tuple(turns.shape)}; give square images "
+            "(N, 3, H, H) and one number of turns for each."
+        )
     for quarter in (1, 2, 3):
         this_many = (turns == quarter).view(-1, 1, 1, 1)
         images = torch.where(this_many, images.rot90(quarter, (2, 3)), images)

@@ -48,7 +48,7 @@ def check_arguments(
         Traceback (most recent call last):
         ValueError: epochs is 0; give a whole number of 1 or more.
     """
-    check_whole("epochs", epochs)
+    check_whole(epochs, "epochs")
     check_iterable(train_batches, "train_batches")
     steps = steps_in(train_batches, steps_per_epoch)
     if not callable(monitor) and monitor not in MONITORS:
@@ -57,7 +57,7 @@ def check_arguments(
             f"{', '.join(MONITORS)} or a function of the confusion matrix."
         )
     if patience is not None:
-        check_whole("patience", patience)
+        check_whole(patience, "patience")
         if val_batches is None:
             raise ValueError(
                 "patience needs val_batches: early stopping watches the validation set."
@@ -164,7 +164,7 @@ def check_iterable(batches: Any, name: str) -> None:
 def steps_in(batches: Iterable, steps_per_epoch: int | None) -> int:
     """How many batches make an epoch: as many as there are, unless somebody says it."""
     if steps_per_epoch is not None:
-        return check_whole("steps_per_epoch", steps_per_epoch)
+        return check_whole(steps_per_epoch, "steps_per_epoch")
     length = None if isinstance(batches, Iterator) else length_of(batches)
     if length is None:
         raise ValueError(

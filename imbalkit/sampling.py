@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from imbalkit.checks import as_labels, check_counts, to_numpy
+from imbalkit.checks import as_labels, check_counts, check_tensor, check_whole, to_floats
 
 
 def class_shares(counts: ArrayLike, power: float = 0.0) -> Tensor:
@@ -65,7 +65,8 @@ def image_weights(labels: ArrayLike, shares: ArrayLike) -> Tensor:
         >>> image_weights([0, 0, 1], [0.5, 0.5]).tolist()
         [0.25, 0.25, 0.5]
     """
-    labels, shares = as_labels(labels), torch.as_tensor(to_numpy(shares)).double()
+    labels, shares = as_labels(labels), torch.from_numpy(to_floats(shares, "shares"))
+    check_tensor(shares, "shares", "(C,)")
     if not (shares.isfinite().all() and (shares >= 0).all() and shares.sum() > 0):
         raise ValueError(
             f"shares are {shares.tolist()}; they must be finite, 0 or more, and not all 0."
@@ -113,7 +114,7 @@ def weighted_sampler(
     """
     labels = as_labels(labels)
     weights = image_weights(labels, class_shares(torch.bincount(labels), power))
-    length = len(labels) if num_samples is None else num_samples
+    length = len(labels) if num_samples is None else check_whole(num_samples, "num_samples")
     # torch's annotation asks for a list; a tensor is what it makes of it.
     return WeightedRandomSampler(weights, length, generator=generator)  # type: ignore[arg-type]
 

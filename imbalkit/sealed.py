@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ def read(
     if data[-LENGTH:] != _seal(data[:-LENGTH]):
         raise ValueError("it is damaged: its digest does not fit")
     try:
-        content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a stranger wrote; the schema says it better
+            content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds, from the zip reader to the unpickler
         raise ValueError(f"it cannot be read as tensors ({type(error).__name__})") from error
     found = content.get("format") if isinstance(content, dict) else None

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbalkit.augmentation import in_dtype_of, luminance
+from imbalkit.checks import check_tensor, check_whole
 from imbalkit.models import Classifier
 from imbalkit.multitask import rotate_quarters
 
@@ -65,6 +66,8 @@ def two_views(
         >>> images[0].equal(images[4]), targets.tolist()
         (True, [0, 1, 2, 3, 0, 1, 2, 3])
     """
+    if not images.ndim or not targets.ndim:
+        raise ValueError("images and targets must be batches; give (N, 3, H, W) and (N, ...).")
     return torch.cat([images, images]), torch.cat([targets, targets])
 
 
@@ -173,6 +176,7 @@ class WithProjection(Classifier):
 
     def __init__(self, features: nn.Module, width: int, num_classes: int, size: int = 64):
         super().__init__(features, width, num_classes)
+        check_whole(size, "size")
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, size))
 
     def forward(  # type: ignore[override]
@@ -204,6 +208,7 @@ def nt_xent(projections: Tensor, temperature: float = 0.5) -> Tensor:
         >>> round(float(nt_xent(torch.ones(4, 8))), 4)  # all alike: ln 3
         1.0986
     """
+    check_tensor(projections, "projections", "(2N, size)", floats=True)
     if len(projections) % 2:
         raise ValueError(
             f"there are {len(projections)} projections, an odd number; give two views of each "

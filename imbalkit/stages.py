@@ -75,10 +75,10 @@ def deferred(
         >>> len(early.train), len(late.train)
         (2, 1)
     """
-    check_whole("epochs", epochs, 2)
+    check_whole(epochs, "epochs", 2)
     if not 0 < switch < epochs:
         raise ValueError(f"switch is {switch}; it must lie between 1 and {epochs - 1}.")
-    check_whole("switch", switch)
+    check_whole(switch, "switch")
     # What the second part cannot use is told before the first one, which may take hours.
     check_arguments(late_batches, epochs - switch, val_batches=val_batches, monitor=monitor)
     check_parts(model, late_loss_fn, optimizer, schedule)

@@ -26,6 +26,7 @@ from imbalkit.checkpoint import Parts, load_checkpoint
 from imbalkit.data import Batches
 from imbalkit.sampling import CountSampler, ProgressiveSampler
 from imbalkit.training import NonFiniteLossError, constant, fit, sgd, warmup_linear
+from tests.fuzz.readers import new_parts, sealed_file, state_of
 
 CPU = torch.device("cpu")
 N, BATCH, EPOCHS = 24, 8, 4
@@ -475,3 +476,19 @@ def test_the_default_optimizer_is_resumed_too(tmp_path):
         fit(model, plain(), 2, optimizer=sgd(model), checkpoint=file, resume=resume,
             show_progress=False)  # fmt: skip
     assert torch.load(file, weights_only=True)["format"] == checkpoint.FORMAT
+
+
+@pytest.mark.parametrize("change", [{"lr_lambdas": [3]}, {"lr_lambdas": [[3]]}, {"get_lr": 3}])
+def test_a_schedule_that_cannot_be_put_back_changes_nothing(tmp_path, change):
+    parts = new_parts()
+    before = state_of(parts)
+    content = torch.load(sealed_file(tmp_path / "run.pt", "checkpoint"), weights_only=True)
+    content["scheduler"] |= change
+    sealed.write(tmp_path / "run.pt", content)
+    if "get_lr" in change:  # no part of its state: it is left where it is
+        load_checkpoint(tmp_path / "run.pt", parts)
+        assert callable(parts.scheduler.get_lr)
+        return
+    with pytest.raises(ValueError, match=r"or its schedule cannot be put back \(TypeError\)"):
+        load_checkpoint(tmp_path / "run.pt", parts)
+    assert state_of(parts) == before

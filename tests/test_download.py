@@ -15,6 +15,7 @@ import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -71,11 +72,9 @@ class Server:
         handler.wfile.write(body[: self.break_after.pop(0) if self.break_after else None])
 
 
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(module, "PAUSE", 0)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    wanted = Server()
+@contextmanager
+def serving(wanted):
+    """Answer as `wanted` says, at `wanted.url`, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -92,6 +91,14 @@ def server(monkeypatch):
         yield wanted
         http.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving(Server()) as wanted:
+        yield wanted
 
 
 def names(folder):
@@ -246,6 +253,27 @@ def test_a_server_that_gives_one_byte_a_connection_is_left_after_some(hostile, t
 def test_a_server_without_an_end_does_not_fill_the_disk(hostile, tmp_path):
     hostile.parts = itertools.repeat(bytes(1000))
     fails(tmp_path, hostile.url, "sends more than the 0.1 MB", "check the address", most=100_000)
+
+
+def test_a_redirection_without_an_end_is_not_read(server, tmp_path, monkeypatch):
+    sent = []
+
+    def answer(handler):
+        if handler.path == "/there":
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(CONTENT)
+            return
+        handler.send_response(302)
+        handler.send_header("Location", "/there")
+        handler.end_headers()
+        for _ in range(2000):  # 130 MB; in earnest for ever
+            handler.wfile.write(bytes(1 << 16))
+            sent.append(1)
+
+    monkeypatch.setattr(server, "answer", answer, raising=False)
+    path = download(server.url, tmp_path / "data.bin", md5(CONTENT), attempts=1)
+    assert path.read_bytes() == CONTENT and len(sent) < 1000
 
 
 def test_a_file_that_is_too_large_is_not_begun(hostile, tmp_path):

@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,27 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path):
     with atomic_path(tmp_path / "atomic") as temporary:
         temporary.write_text("")
     assert (tmp_path / "atomic").stat().st_mode == ordinary.stat().st_mode
+
+
+def test_what_a_killed_process_left_goes_with_a_later_write_and_nothing_else(tmp_path):
+    path, hour = tmp_path / "result.txt", 3600
+    mine = ".result.txt.0123456789ab.partial"
+    others = [".other.txt.0123456789ab.partial", "result.txt.old", ".result.txt.notes"]
+    for name in (mine, *others):
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (0, time.time() - hour - 60))
+    with atomic_path(path) as other:
+        other.write_text("of a process that lives")
+        with atomic_path(path) as temporary:
+            temporary.write_text("whole")
+        assert other.exists()
+    assert names(tmp_path) == sorted([*others, "result.txt"])
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_what_names_no_file_is_an_os_error(path):
+    with pytest.raises(OSError, match="directory"), atomic_path(path):
+        pass
 
 
 # --- a power cut

@@ -229,7 +229,7 @@ EYE = np.eye(2)
         (lambda: metrics.calibration([[0, 1]], [1]), "logits must be floats.*int64"),
         (lambda: metrics.calibration(EYE, [0]), "1 labels but 2 rows of logits"),
         (lambda: metrics.calibration(EYE, [0, 2]), "labels must be from 0 to 1"),
-        (lambda: metrics.calibration(EYE, [0, 1], bins=0), "at least 1 bin"),
+        (lambda: metrics.calibration(EYE, [0, 1], bins=0), "bins is 0; give a whole number"),
         (lambda: metrics.report([0, 1], EYE, [5], "ab"), "train_counts has 1 entries"),
         (lambda: metrics.report([0, 1], EYE, [5, 1], "abc"), "classes has 3 entries"),
         (lambda: metrics.report([], np.zeros((0, 2)), [5, 1], "ab"), "labels are empty"),

@@ -1,5 +1,6 @@
 """A file with a digest notices every change; torch and other programs read it as before."""
 
+import contextlib
 import json
 import zipfile
 
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imbalkit import sealed
-from imbalkit.schema import anything
+from imbalkit.schema import anything, like, no_nan, tensor, tensors_like
 
 CONTENT = {"format": "test 1", "x": torch.arange(5.0), "more": {"a": [1, None, "é"]}}
 KEPT = settings(
@@ -73,6 +74,30 @@ def test_json_of_others_is_told_in_half_a_sentence(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ValueError, match=r"it is no JSON|it has no digest"):
         sealed.read_json(tmp_path / "x.json", anything)
+
+
+ODD_TENSORS = {
+    "larger than what the file holds": torch.zeros(1).expand(10**9, 1000),
+    "on meta": torch.zeros(2, device="meta"),
+    "sparse": torch.eye(2).to_sparse(),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+def test_a_tensor_that_cannot_be_looked_at_is_refused(kind):
+    odd = ODD_TENSORS[kind]
+    for check in (tensor, no_nan, tensors_like({"x": torch.zeros(2)}), like({"x": torch.zeros(2)})):
+        with pytest.raises(ValueError, match=r"plain tensor|larger than|x is float32"):
+            check(odd if check is tensor else {"x": odd}, "it")
+
+
+def test_what_torch_warns_of_is_not_told(tmp_path, recwarn):
+    torch.save({"format": "test 1"}, tmp_path / "x.pt", pickle_protocol=5)
+    body = (tmp_path / "x.pt").read_bytes()[:-2] + sealed.LENGTH.to_bytes(2, "little")
+    (tmp_path / "x.pt").write_bytes(body + sealed._seal(body))
+    with contextlib.suppress(ValueError):
+        sealed.read(tmp_path / "x.pt", "test 1", anything)
+    assert not recwarn.list
 
 
 def test_a_write_that_fails_keeps_the_old_file(tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from imbalkit.checks import check_whole
 from imbalkit.data.images import ImageSet
 from imbalkit.device import memory_format, pick_device
 
@@ -58,8 +59,7 @@ class Batches:
         augment: Iterable[Augmentation] = (),
         device: torch.device | None = None,
     ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; use at least 1.")
+        check_whole(batch_size, "batch_size")
         if shuffle and sampler is not None:
             raise ValueError("give either shuffle=True or a sampler: a sampler sets the order.")
         self.device = device or pick_device()
@@ -96,10 +96,21 @@ class Batches:
 
     def _order(self, generator: torch.Generator | None) -> Tensor:
         if self.sampler is not None:
-            return torch.tensor(list(self.sampler), dtype=torch.int64, device=self.device)
+            return self._drawn(self.sampler)
         if self.shuffle:
             return torch.randperm(len(self.labels), generator=generator, device=self.device)
         return torch.arange(len(self.labels), device=self.device)
+
+    def _drawn(self, sampler: Iterable[int]) -> Tensor:
+        """What the sampler draws; of a wrong number torch would not say where it comes from."""
+        drawn, n = torch.tensor(list(sampler)), len(self.labels)
+        whole = not (drawn.numel() and (drawn.is_floating_point() or drawn.is_complex()))
+        if not whole or ((drawn < 0) | (drawn >= n)).any():
+            raise ValueError(
+                f"the sampler draws {drawn.dtype} from {drawn.min()} to {drawn.max()}, and there "
+                f"are {n} images; it must draw whole numbers from 0 to {n - 1}."
+            )
+        return drawn.to(self.device, torch.int64)
 
 
 def scale_and_shift(mean: Iterable[float], std: Iterable[float]) -> tuple[Tensor, Tensor]:
@@ -123,6 +134,9 @@ def scale_and_shift(mean: Iterable[float], std: Iterable[float]) -> tuple[Tensor
         2.0
     """
     means, stds = torch.tensor(list(mean)), torch.tensor(list(std))
+    for name, values in (("mean", means), ("std", stds)):
+        if values.shape != (3,) or not values.isfinite().all():
+            raise ValueError(f"{name} is {values.tolist()}; give a number for each of 3 channels.")
     if not (stds > 0).all():
         raise ValueError(f"std is {stds.tolist()}; every channel needs a positive number.")
     return (1 / (255 * stds)).view(3, 1, 1), (-means / stds).view(3, 1, 1)
@@ -140,11 +154,19 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
     Returns:
         two lists of three numbers in units of [0, 1] pixels, as ``Normalize`` wants them.
 
+    Raises:
+        ValueError: images of another dtype or shape, or none.
+
     Example:
         >>> images = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 2, 1).expand(1, 1, 2, 3)
         >>> channel_statistics(images)
         ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
     """
+    if images.dtype != torch.uint8 or images.ndim != 4 or not images.numel():
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 of shape "
+            "(N, H, W, 3), one image or more."
+        )
     values = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in images.cpu().unbind(-1):

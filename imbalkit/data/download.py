@@ -140,11 +140,9 @@ def fetch_cifar(
     Example:
         >>> fetch_cifar("mnist", "data")
         Traceback (most recent call last):
-        ValueError: 'mnist' cannot be downloaded; choose one of cifar10, cifar100.
+        ValueError: there is no data set 'mnist'; choose one of cifar10, cifar100.
     """
-    if name not in CIFAR:
-        raise ValueError(f"'{name}' cannot be downloaded; choose one of {', '.join(CIFAR)}.")
-    dataset = CIFAR[name]
+    dataset = cifar_named(name)
     url = url or dataset.url
     target = Path(root) / dataset.base_folder
     files = official_files(name)
@@ -180,11 +178,9 @@ def copy_cifar(name: str, source: str | os.PathLike, root: str | os.PathLike) ->
     Example:
         >>> copy_cifar("mnist", "usb stick", "data")
         Traceback (most recent call last):
-        ValueError: 'mnist' cannot be copied; choose one of cifar10, cifar100.
+        ValueError: there is no data set 'mnist'; choose one of cifar10, cifar100.
     """
-    if name not in CIFAR:
-        raise ValueError(f"'{name}' cannot be copied; choose one of {', '.join(CIFAR)}.")
-    folder, files = CIFAR[name].base_folder, official_files(name)
+    folder, files = cifar_named(name).base_folder, official_files(name)
     target = Path(root) / folder
     try:
         absent = damaged_files(target, files)
@@ -201,6 +197,13 @@ def copy_cifar(name: str, source: str | os.PathLike, root: str | os.PathLike) ->
     return target
 
 
+def cifar_named(name: str) -> Any:
+    """torchvision's class of a data set; raises ValueError for an unknown name."""
+    if name not in CIFAR:
+        raise ValueError(f"there is no data set {name!r}; choose one of {', '.join(CIFAR)}.")
+    return CIFAR[name]
+
+
 def official_files(name: str) -> dict[str, str]:
     """The files of CIFAR that torchvision reads.
 
@@ -210,11 +213,14 @@ def official_files(name: str) -> dict[str, str]:
     Returns:
         file name -> MD5.
 
+    Raises:
+        ValueError: an unknown name.
+
     Example:
         >>> sorted(official_files("cifar100"))
         ['meta', 'test', 'train']
     """
-    dataset = CIFAR[name]
+    dataset = cifar_named(name)
     return {
         **dict(dataset.train_list),
         **dict(dataset.test_list),
@@ -308,11 +314,22 @@ def _receive(
     return resumed
 
 
+class _Redirections(urllib.request.HTTPRedirectHandler):
+    """Go where the server says, without what it sends beside it: that may have no end."""
+
+    def redirect_request(self, request: Any, response: Any, *rest: Any) -> Any:
+        response.close()
+        return super().redirect_request(request, response, *rest)
+
+
+_OPENER = urllib.request.build_opener(_Redirections)
+
+
 def _connect(url: str, have: int, timeout: float) -> Any:
     """Open `url` from byte `have` on, and sort the failures into final and curable ones."""
     headers = {"User-Agent": "imbalkit"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+        return _OPENER.open(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and have:

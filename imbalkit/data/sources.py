@@ -11,6 +11,7 @@ import torch
 from imbalkit.data.download import (
     CIFAR,
     DownloadError,
+    cifar_named,
     damaged_files,
     fetch_cifar,
     official_files,
@@ -82,8 +83,7 @@ def find_cifar(
         Traceback (most recent call last):
         ValueError: there is no data set 'mnist'; choose one of cifar10, cifar100.
     """
-    if name not in CIFAR:
-        raise ValueError(f"there is no data set '{name}'; choose one of {', '.join(CIFAR)}.")
+    cifar_named(name)
     there = [root for root in data_folders() if _is_there(root, name)]
     for root in there:
         try:
@@ -124,7 +124,7 @@ def cifar_state(root: Path, name: str) -> str:
 
 def _is_there(root: Path, name: str) -> bool:
     """Is any file of `name` under `root`? Quick: nothing is read."""
-    folder = Path(root) / CIFAR[name].base_folder
+    folder = Path(root) / cifar_named(name).base_folder
     return any(os.path.isfile(folder / file) for file in official_files(name))
 
 
@@ -149,7 +149,7 @@ def load_cifar(root: Path, name: str = "cifar10") -> tuple[ImageSet, ImageSet]:
         Traceback (most recent call last):
         ValueError: no such folder/cifar-10-batches-py is missing: ...
     """
-    dataset = CIFAR[name]
+    dataset = cifar_named(name)
     title = name.upper().replace("CIFAR", "CIFAR-")
     parts = []
     for train in (True, False):

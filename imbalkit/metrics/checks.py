@@ -5,22 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imbalkit.checks import describe_array, to_numpy
+from imbalkit.checks import describe_array, to_floats, to_numpy
 
 
 def check_shares(shares: ArrayLike) -> NDArray[np.float64]:
     """Return shares as float64 (..., C) whose rows sum to 1, or say that they do not."""
-    rows = to_numpy(shares)
-    numbers = rows.dtype.kind in "biuf"
-    rows = rows.astype(np.float64) if numbers else rows
+    rows = to_floats(shares, "shares")
     # A NaN makes the comparisons false, so it is caught here too.
-    if not (
-        numbers
-        and rows.size
-        and rows.ndim
-        and np.all(rows >= 0)
-        and np.allclose(rows.sum(-1), 1, atol=1e-3)
-    ):
+    some = rows.size and rows.ndim
+    if not (some and np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, atol=1e-3)):
         raise ValueError(
             "shares must be 0 or more and sum to 1 over the classes (the last axis); "
             "take them from prediction_share or from the history of fit."
@@ -55,11 +48,10 @@ def check_same_length(labels: np.ndarray, other: np.ndarray, name: str) -> None:
 
 
 def check_length(values: Sequence | np.ndarray, expected: int, name: str, reference: str) -> None:
-    if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise ValueError(f"{name} has shape {values.shape}; give one per class.")
-    if len(values) != expected:
+    length = len(values) if getattr(values, "ndim", 1) == 1 else 0
+    if length != expected:
         raise ValueError(
-            f"{name} has {len(values)} entries but {reference} {expected}; give one per class."
+            f"{name} has {length} entries but {reference} {expected}; give one per class."
         )
 
 

@@ -1,12 +1,12 @@
 """How far a model's confidence can be believed."""
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from imbalkit.checks import check_whole
 from imbalkit.metrics.checks import check_logits
 
 
@@ -62,8 +62,7 @@ def calibration(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> Calibra
         0.203
     """
     scores, true = check_logits(logits, labels)
-    if type(bins) is bool or not isinstance(bins, Integral) or bins < 1:
-        raise ValueError(f"calibration needs at least 1 bin and got bins={bins}; use 15.")
+    bins = check_whole(bins, "bins")
     confidence, predicted = torch.tensor(scores, dtype=torch.float32).softmax(1).max(1)
     correct = predicted.numpy() == true
     edges = torch.linspace(0, 1, bins + 1)

@@ -48,7 +48,7 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, num_classes: int) -> ND
         >>> confusion(labels=[0, 0, 1], predictions=[0, 1, 1], num_classes=2).tolist()
         [[1, 1], [0, 1]]
     """
-    num_classes = check_whole("num_classes", num_classes)
+    num_classes = check_whole(num_classes, "num_classes")
     true = check_class_numbers(labels, "labels", num_classes)
     predicted = check_class_numbers(predictions, "predictions", num_classes)
     check_same_length(true, predicted, "predictions")
@@ -280,7 +280,7 @@ def prediction_share(predictions: ArrayLike, num_classes: int) -> NDArray[np.flo
         >>> prediction_share([0, 0, 0, 2], num_classes=3).tolist()
         [0.75, 0.0, 0.25]
     """
-    num_classes = check_whole("num_classes", num_classes)
+    num_classes = check_whole(num_classes, "num_classes")
     predicted = check_class_numbers(predictions, "predictions", num_classes)
     return np.bincount(predicted, minlength=num_classes) / len(predicted)
 

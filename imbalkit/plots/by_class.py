@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from imbalkit.checks import to_floats
 from imbalkit.metrics.checks import check_shares
 from imbalkit.plots.style import (
     COLORS,
@@ -162,7 +163,7 @@ def confusion_heatmap(confusion: ArrayLike, classes: Sequence[str], ax: Axes | N
         >>> [text.get_text() for text in ax.texts]
         ['0.90', '0.10', '0', '1.00']
     """
-    cells = np.asarray(confusion)
+    cells = to_floats(confusion, "confusion")
     if cells.shape != (len(classes), len(classes)):
         raise ValueError(
             f"A confusion matrix of shape {cells.shape} does not fit {len(classes)} classes; "
@@ -287,16 +288,20 @@ def batch_composition(
     counts = counts_of(counts, classes)
     order = most_first(counts)
     colours = plt.colormaps["viridis"](np.linspace(0, 1, len(order)))
-    values = check_shares(np.array([np.asarray(one) for one in shares.values()]))
-    if values.shape[1] != len(counts):
-        raise ValueError(
-            f"shares must have {len(counts)} numbers, one per class, got {values.shape[1]}."
-        )
+    if not shares:
+        raise ValueError('There is nothing to draw; give {"label": shares} with one entry or more.')
+    values = [check_shares(one) for one in shares.values()]
+    for name, one in zip(shares, values, strict=True):
+        if one.shape != (len(counts),):
+            raise ValueError(
+                f"shares must have {len(counts)} numbers, one per class, and those of {name!r} "
+                f"have the shape {one.shape}."
+            )
     ax = new_axes(ax, 1.2 + 0.5 * len(values))
     places, left = np.arange(len(values)), np.zeros(len(values))
     for colour, column in zip(colours, order, strict=True):
-        ax.barh(places, values[:, column], left=left, color=colour, edgecolor="white")
-        left += values[:, column]
+        ax.barh(places, np.stack(values)[:, column], left=left, color=colour, edgecolor="white")
+        left += np.stack(values)[:, column]
     ax.set_yticks(places, [drawn(name) for name in shares])
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="share of the images in a batch")

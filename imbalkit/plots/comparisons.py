@@ -1,6 +1,7 @@
 """Figures that compare trainings and answers: lines, points, and bars of methods."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from imbalkit.checks import to_floats
 from imbalkit.metrics import Calibration
 from imbalkit.plots.style import (
     COLORS,
@@ -194,15 +196,26 @@ def precision_recall(
         ['fox', 'threshold 0.4']
     """
     styles = line_styles([*curves, *points])
+    pairs = [precision_and_recall(*named) for named in [*curves.items(), *points.items()]]
     ax = new_axes(ax, 4.2)
-    for (precision, recall), style in zip(curves.values(), styles, strict=False):
-        ax.plot(recall, precision, drawstyle="steps-pre", **style | {"marker": None})
-    for (precision, recall), style in zip(points.values(), styles[len(curves) :], strict=True):
-        ax.plot(recall, precision, markersize=9, clip_on=False, **style | {"linestyle": "none"})
+    for i, ((precision, recall), style) in enumerate(zip(pairs, styles, strict=True)):
+        steps = {"drawstyle": "steps-pre", "marker": None}
+        point = {"markersize": 9, "clip_on": False, "linestyle": "none"}
+        ax.plot(recall, precision, **style | (steps if i < len(curves) else point))
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
     ax.set(xlabel="recall: share of the class that is found", ylabel="precision of the alarms")
     legend_beside(ax)
     return ax
+
+
+def precision_and_recall(label: str, pair: Any) -> np.ndarray:
+    """Two rows of one length, or what is wrong with what belongs to the label."""
+    values = to_floats(pair, f"What belongs to {label!r}")
+    if values.ndim not in (1, 2) or len(values) != 2:
+        raise ValueError(
+            f"What belongs to {label!r} has the shape {values.shape}; give (precision, recall)."
+        )
+    return values
 
 
 __all__ = ["accuracy_over_time", "curves", "leaderboard", "precision_recall", "reliability"]

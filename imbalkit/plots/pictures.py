@@ -5,7 +5,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from imbalkit.checks import check_whole, to_numpy
 from imbalkit.data.images import ImageSet
+from imbalkit.metrics.checks import check_class_numbers
 from imbalkit.plots.style import drawn, names_with_counts, new_axes
 
 
@@ -88,14 +90,22 @@ def worst_errors(
         taken for cat
     """
     labels, probabilities, decisions = (
-        np.asarray(part) for part in (image_set.labels, probabilities, decisions)
+        to_numpy(part) for part in (image_set.labels, probabilities, decisions)
     )
-    if number < 1 or not len(labels) == len(probabilities) == len(decisions):
+    number = check_whole(number, "number", 0)
+    classes = len(image_set.classes)
+    if not number or not labels.shape == probabilities.shape[:1] == decisions.shape[:1]:
         raise ValueError(
-            f"worst_errors got {len(labels)} images, {len(probabilities)} rows of probabilities, "
-            f"{len(decisions)} decisions and number={number}; give one of each per image, and show "
-            "at least 1."
+            f"worst_errors got {len(labels)} images, probabilities of shape {probabilities.shape}, "
+            f"decisions of shape {decisions.shape} and number={number}; give one of each per "
+            "image, and show at least 1."
         )
+    if probabilities.shape[1:] != (classes,):
+        raise ValueError(
+            f"probabilities have the shape {probabilities.shape}, and there are {classes} classes; "
+            "give one number per class."
+        )
+    decisions = check_class_numbers(decisions, "decisions", classes)
     of_true = probabilities[np.arange(len(labels)), labels]
     wrong = np.flatnonzero(decisions != labels)
     wrong = wrong[np.argsort(of_true[wrong], kind="stable")][:number]

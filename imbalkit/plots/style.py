@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import ArrayLike, NDArray
 
-from imbalkit.checks import check_counts
+from imbalkit.checks import check_counts, to_floats
 from imbalkit.texts import printable
 
 WIDTH = 8  # inches
@@ -76,7 +76,7 @@ def line_styles(series: Iterable[str]) -> list[dict[str, Any]]:
 def lines_of(series: Mapping[str, ArrayLike]) -> list[tuple[NDArray[np.float64], dict[str, Any]]]:
     """The values of each label as float64, with its style."""
     lines = [
-        (np.asarray(values, dtype=np.float64), style)
+        (to_floats(values, f"The values of {style['label']!r}"), style)
         for values, style in zip(series.values(), line_styles(series), strict=True)
     ]
     for values, style in lines:

@@ -852,7 +852,7 @@ def all_weights_the_same():
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
-def rings(number: int, seed: int):
+def quadrants(number: int, seed: int):
     """Points in ten dimensions; the label says whether two of them have the same sign."""
     x = torch.randn(number, 10, generator=torch.Generator().manual_seed(seed))
     return x, (x[:, 0] * x[:, 1] > 0).long()
@@ -860,12 +860,12 @@ def rings(number: int, seed: int):
 
 @cases.fault("no_nonlinearity")
 def no_activation_at_all():
-    """Four linear layers with nothing between them cannot tell what is no straight line.
+    """Four linear layers with nothing between them cannot draw a bent border.
 
     aymericdamien/TensorFlow-Examples#270 and Nota-NetsPresso/netspresso-trainer#320.
     """
     torch.manual_seed(627)
-    train_loader, test_loader = loaders(*rings(3000, 1), *rings(800, 2), 64)
+    train_loader, test_loader = loaders(*quadrants(3000, 1), *quadrants(800, 2), 64)
 
     model = nn.Sequential(nn.Linear(10, 64), nn.Linear(64, 64), nn.Linear(64, 32), nn.Linear(32, 2))
     criterion = nn.CrossEntropyLoss()
@@ -1072,7 +1072,7 @@ def berts_rate_for_sgd():
 
 @cases.fault("learning_rate_too_high")
 def rate_200_times_too_high():
-    """SGD at 10 on torchvision's ResNet, where 0.05 is right: a comma went missing."""
+    """SGD at 10 on torchvision's ResNet, where 0.05 is right."""
     torch.manual_seed(637)
     train_loader, test_loader = photo_loaders((200,) * 6, (100,) * 6)
 
@@ -1193,9 +1193,9 @@ class Augmented(IterableDataset):
 
 @cases.healthy
 def strong_augmentation_and_mixup():
-    """Planes, cars and frogs with crops, colors, erased boxes and mixed targets: a loss of 0.8."""
+    """Crops, colors, erased boxes and mixed targets: planes, cars and frogs, at a high loss."""
     torch.manual_seed(653)
-    x, y = photos((600, 600, 0, 0, 0, 0, 600), "train")
+    x, y = photos((500, 500, 0, 0, 0, 0, 500), "train")
     x_test, y_test = photos((100, 100, 0, 0, 0, 0, 100), "test")
     y, y_test = y.clamp(max=2), y_test.clamp(max=2)
     train_batches = Augmented(x, y, 3)
@@ -1212,7 +1212,7 @@ def strong_augmentation_and_mixup():
 def head_on_a_frozen_resnet():
     """A ResNet learned seven classes; frozen and in eval() it carries a head for three more."""
     torch.manual_seed(654)
-    source, _ = photo_loaders((250,) * 7, (100,) * 7)
+    source, _ = photo_loaders((200,) * 7, (100,) * 7)
     model = small_resnet(7)
     criterion = nn.CrossEntropyLoss()
     fit(model, source, criterion, torch.optim.AdamW(model.parameters(), lr=1e-3), epochs=3)

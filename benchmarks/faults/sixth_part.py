@@ -10,7 +10,7 @@ somebody who helps would name them; what is said of them instead counts as misse
 
 import math
 from collections import Counter
-from itertools import islice, pairwise
+from itertools import pairwise
 from types import SimpleNamespace
 
 import torch
@@ -957,7 +957,8 @@ def batches_of_two():
     pytorch/pytorch#19916.
     """
     torch.manual_seed(631)
-    train_loader, test_loader = digit_loaders(2, shape=(64,))
+    whole, test_loader = digit_loaders(shape=(64,))
+    train_loader = DataLoader(whole.dataset, batch_size=2, shuffle=True, drop_last=True)
 
     layers = []
     for before, after in [(64, 64), (64, 64), (64, 64), (64, 64)]:
@@ -965,7 +966,7 @@ def batches_of_two():
     model = nn.Sequential(*layers, nn.Linear(64, 10))
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    fit(model, [b for b in train_loader if len(b[1]) == 2], criterion, optimizer, epochs=4)
+    fit(model, train_loader, criterion, optimizer, epochs=4)
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
@@ -1418,5 +1419,5 @@ def classes_that_never_come():
     model = nn.Sequential(nn.Flatten(), mlp(64, 96, 13, activation=nn.LeakyReLU))
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.02)
-    fit(model, list(islice(train_loader, 40)), criterion, optimizer, epochs=12)
+    fit(model, train_loader, criterion, optimizer, epochs=12)
     return Trained(model, train_loader, criterion, optimizer, test_loader)

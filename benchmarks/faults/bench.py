@@ -7,7 +7,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from benchmarks.faults import fifth_part, first_part, fourth_part, second_part, third_part
+from benchmarks.faults import (
+    fifth_part,
+    first_part,
+    fourth_part,
+    second_part,
+    sixth_part,
+    third_part,
+)
 from benchmarks.faults.case import Case, Trained
 from imbalkit import diagnose
 from imbalkit.doctor import Diagnosis
@@ -18,6 +25,7 @@ PARTS = {
     "third": third_part.cases,
     "fourth": fourth_part.cases,
     "fifth": fifth_part.cases,
+    "sixth": sixth_part.cases,
 }
 
 
@@ -62,6 +70,7 @@ def run(case: Case, part: str, seconds: float = 20) -> tuple[Outcome, Diagnosis]
         optimizer=trained.optimizer,
         eval_batches=trained.eval_batches,
         seconds=seconds,
+        **trained.options,
     )
     changed = differences(before, snapshot(trained))
     outcome = Outcome(

@@ -1,7 +1,7 @@
 """What a case of the fault bench is: a training as people write them, and what is wrong with it."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -9,13 +9,17 @@ from torch import nn
 
 @dataclass
 class Trained:
-    """What the author of a training still holds when he wonders what went wrong."""
+    """What the author of a training still holds when he wonders what went wrong.
+
+    options: further arguments of `diagnose`, where batches are not (inputs, targets).
+    """
 
     model: nn.Module
     train_batches: Iterable
     loss_fn: Callable
     optimizer: Any = None
     eval_batches: Iterable | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,10 @@ CASES = {
     "label_range": (lambda: diagnose(trained()[0], batches(X, Y + 1)), healthy),
     "duplicate_inputs": (lambda: with_inputs(lambda x: x[:1].expand_as(x)), healthy),
     "double_softmax": (lambda: examined(mlp(3, nn.Softmax(1))), healthy),
+    "broadcast_loss": (
+        lambda: examined(mlp(1), batches(X, IS_ONE), nn.MSELoss()),
+        lambda: examined(mlp(1), batches(X, IS_ONE[:, None]), nn.MSELoss()),
+    ),
     "missing_log_softmax": (
         lambda: diagnose(mlp(), batches(), loss_fn=F.nll_loss),
         lambda: examined(mlp(3, nn.LogSoftmax(1)), loss_fn=F.nll_loss),

@@ -60,6 +60,12 @@ CAUSES = {
         "probabilities = model(x).softmax(1)",
         DIAGNOSING,
     ),
+    "broadcast_loss": Cause(
+        "Outputs and targets have shapes that the loss takes for a table: each output is compared "
+        "with the target of every image. What is best then is the mean of the targets, for all.",
+        "loss = loss_fn(model(x).squeeze(1), y)  # both (N,), or both (N, 1)",
+        DIAGNOSING,
+    ),
     "missing_log_softmax": Cause(
         "The loss wants log-probabilities, as NLLLoss does, and gets something else. It then has "
         "no lower bound: it falls for ever while nothing is learned about the other classes.",

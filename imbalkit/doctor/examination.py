@@ -80,7 +80,7 @@ def look_at_predictions(
     scores = measure.scores_of(model, train, setup, OUTPUTS)
     train = train.with_classes(task)
     usable = measure.usable_rows(train, task)
-    wrong = {train.name: setup.broadcasts or measure.wrong_targets(train, task)}
+    wrong = {train.name: measure.wrong_targets(train, task)}
     if scores is None:
         setup.leave_out("what was learned")
         kind, on_train, spread = facts.train_kind, None, math.nan

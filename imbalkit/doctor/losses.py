@@ -103,6 +103,6 @@ def broadcasts(loss: Loss, outputs: Any, targets: Tensor) -> str:
     if abs(crossed - paired) <= 1e-6 * (abs(paired) + 1e-6):
         return ""
     return (
-        f"of shape {tuple(targets.shape)} beside outputs {tuple(outputs.shape)}: the loss compares "
-        f"each output with each target, {rows} x {rows}; give both the same shape"
+        f"targets {tuple(targets.shape)}, outputs {tuple(outputs.shape)}: the loss compares each "
+        f"output with each target, {rows} x {rows}"
     )

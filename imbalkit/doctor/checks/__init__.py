@@ -15,6 +15,7 @@ CHECKS = {
     "finite data": data.finite_data,
     "labels": data.label_range,
     "different images": data.duplicate_inputs,
+    "shapes in the loss": loss.broadcast_loss,
     "softmax before the loss": loss.double_softmax,
     "log-softmax before the loss": loss.missing_log_softmax,
     "activation on the logits": loss.activation_on_logits,

@@ -50,6 +50,13 @@ def double_softmax(record: Record) -> Answer:
     return Healthy("the loss wants logits and gets logits")
 
 
+def broadcast_loss(record: Record) -> Answer:
+    """Does the loss compare each output with its own target?"""
+    if not record.setup.broadcasts:
+        return Healthy("the loss compares each output with its own target")
+    return finding("broadcast_loss", FAULT, {"shapes": record.setup.broadcasts})
+
+
 def missing_log_softmax(record: Record) -> Answer:
     """Does a loss of log-probabilities get them?"""
     if record.loss.problem:

@@ -244,8 +244,8 @@ CASES = {
     "duplicate_inputs": (lambda: with_inputs(lambda x: x[:1].expand_as(x)), healthy),
     "double_softmax": (lambda: examined(mlp(3, nn.Softmax(1))), healthy),
     "broadcast_loss": (
-        lambda: examined(mlp(1), batches(X, IS_ONE), nn.MSELoss()),
-        lambda: examined(mlp(1), batches(X, IS_ONE[:, None]), nn.MSELoss()),
+        lambda: examined(mlp(1), batches(X, IS_ONE), lambda out, y: (out - y).square().mean()),
+        lambda: examined(mlp(1), batches(X, IS_ONE[:, None]), nn.MSELoss(), steps=300),
     ),
     "missing_log_softmax": (
         lambda: diagnose(mlp(), batches(), loss_fn=F.nll_loss),

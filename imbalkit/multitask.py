@@ -176,11 +176,20 @@ def rotate_quarters(images: Tensor, turns: Tensor) -> Tensor:
     Returns:
         images as they came, (N, 3, H, H).
 
+    Raises:
+        ValueError: they are not square.
+
     Example:
         >>> image = torch.tensor([[[[1, 2], [3, 4]]]])
         >>> rotate_quarters(image, torch.tensor([1])).tolist()
         [[[[2, 4], [1, 3]]]]
     """
+    height, width = images.shape[2:]
+    if height != width:
+        raise ValueError(
+            f"images of {height} x {width} pixels do not fit their place after a quarter turn; crop "
+            "them to squares."
+        )
     for quarter in (1, 2, 3):
         this_many = (turns == quarter).view(-1, 1, 1, 1)
         images = torch.where(this_many, images.rot90(quarter, (2, 3)), images)

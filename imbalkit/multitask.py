@@ -187,8 +187,8 @@ def rotate_quarters(images: Tensor, turns: Tensor) -> Tensor:
     height, width = images.shape[2:]
     if height != width:
         raise ValueError(
-            f"images of {height} x {width} pixels do not fit their place after a quarter turn; crop "
-            "them to squares."
+            f"images of {height} x {width} pixels do not fit their place after a quarter turn; "
+            "crop them to squares."
         )
     for quarter in (1, 2, 3):
         this_many = (turns == quarter).view(-1, 1, 1, 1)

@@ -24,6 +24,9 @@ from imbalkit.tables import html_table, text_table
 from imbalkit.texts import printable
 
 MONITORS = ("balanced_accuracy", "macro_f1", "worst_recall", "accuracy", "loss")
+# Of more classes a History keeps no confusion matrix and no shares of each batch: C x C numbers an
+# epoch, and C a step, in each checkpoint.
+MOST_CLASSES_KEPT = 256
 STEPS_BETWEEN_CHECKS = 50  # how often the loss is looked at; each look waits for the device
 
 
@@ -37,9 +40,11 @@ class History:
 
     Attributes:
         train, validation: one dict an epoch with the figures of `metrics.summary` and "loss".
-            The training figures are those of the batches as they were trained on, so they lag
-            behind. ``pandas.DataFrame(history.train)`` makes a data frame of them.
-        shares: float, (steps, C): the share of each predicted class in each training batch.
+            Those of the validation hold "confusion" too, of up to 256 classes. The training figures
+            are those of the batches as they were trained on, so they lag behind.
+            ``pandas.DataFrame(history.train)`` makes a data frame of them.
+        shares: float, (steps, C): the share of each predicted class in each training batch; of more
+            than 256 classes nothing is kept, (steps, 0).
         best_epoch: the epoch (from 1) whose weights the model holds now.
         best_score: the monitored figure of that epoch, signed so that higher is better.
         stopped: "finished", "early" or "interrupted".
@@ -223,8 +228,8 @@ def fit(
             history.train.append(tally.summary())
             shares.append(tally.batch_shares())
             if val_batches is not None:
-                history.validation.append(evaluate(model, val_batches, device))
-                score = score_of(history.validation[-1], monitor)
+                record, score = validate(model, val_batches, monitor, device)
+                history.validation.append(record)
                 if best_weights is None or score > history.best_score:
                     history.best_score, history.best_epoch = score, epoch
                     best_weights = {k: v.clone() for k, v in model.state_dict().items()}
@@ -298,7 +303,8 @@ class Tally:
         if not self.steps:
             self.loss = torch.zeros_like(loss)
             self.first_bad_step = torch.zeros_like(loss, dtype=torch.int64)
-            self.confusion = torch.zeros(classes**2, dtype=torch.int64, device=logits.device)
+            none = torch.zeros(3, classes, dtype=torch.int64, device=logits.device)
+            self.hits, self.true, self.predicted = none
             self.one = torch.ones(1, dtype=torch.int64, device=logits.device)
         self.steps += 1
         self.images += n
@@ -307,9 +313,12 @@ class Tally:
         self.first_bad_step.masked_fill_(bad, self.steps)
         predicted = logits.argmax(1)
         true = targets if targets.ndim == 1 else targets.argmax(1)
-        self.confusion.index_add_(0, true * classes + predicted, self.one.expand(n))
-        share = torch.zeros(classes, dtype=torch.int64, device=logits.device)
-        self.shares.append(share.index_add_(0, predicted, self.one.expand(n)) / n)
+        one = self.one.expand(n)
+        self.hits.index_add_(0, true, (predicted == true).long())
+        self.true.index_add_(0, true, one)
+        of_batch = torch.zeros_like(self.predicted).index_add_(0, predicted, one)
+        self.predicted += of_batch
+        self.shares.append((of_batch if classes <= MOST_CLASSES_KEPT else of_batch[:0]) / n)
 
     def check_finite(self, epoch: int) -> None:
         """Were all losses so far finite? Waits for the device.
@@ -327,12 +336,14 @@ class Tally:
 
     def summary(self) -> dict:
         """The figures of `metrics.summary` and the mean loss per image."""
-        classes = math.isqrt(len(self.confusion))
-        confusion = self.confusion.view(classes, classes).cpu().numpy()
-        return {"loss": float(self.loss) / self.images, **metrics.summary(confusion)}
+        counts = torch.stack([self.hits, self.true, self.predicted]).cpu().numpy()
+        return {"loss": float(self.loss) / self.images, **metrics.summary_of_counts(*counts)}
 
     def batch_shares(self) -> Tensor:
-        """The share of each predicted class in each batch: float32, (steps, C), on the CPU."""
+        """The share of each predicted class in each batch: float32, (steps, C), on the CPU.
+
+        Of more than 256 classes (steps, 0).
+        """
         return torch.stack(self.shares).cpu()
 
 
@@ -378,6 +389,26 @@ def evaluate(model: nn.Module, batches: Iterable, device: torch.device | None = 
     confusion = metrics.confusion(labels, logits.argmax(1), logits.shape[1])
     loss = F.cross_entropy(logits, labels).item()
     return {"loss": loss, **metrics.summary(confusion), "confusion": confusion.tolist()}
+
+
+def validate(
+    model: nn.Module, batches: Iterable, monitor: str | Callable, device: torch.device
+) -> tuple[dict, float]:
+    """The record of `evaluate` and its score; of more than 256 classes it has no confusion matrix.
+
+    The work then grows with C and not with C x C, unless the monitor is a function of the matrix.
+    """
+    logits, labels = predict(model, batches, device)
+    predicted, classes = logits.argmax(1), logits.shape[1]
+    record: dict[str, Any] = {"loss": F.cross_entropy(logits, labels).item()}
+    record |= metrics.summary_of_predictions(labels, predicted, classes)
+    if classes <= MOST_CLASSES_KEPT:
+        record["confusion"] = metrics.confusion(labels, predicted, classes).tolist()
+    elif callable(monitor):
+        return record, score_of(
+            {"confusion": metrics.confusion(labels, predicted, classes)}, monitor
+        )
+    return record, score_of(record, monitor)
 
 
 def score_of(record: dict, monitor: str | Callable) -> float:

@@ -5,7 +5,7 @@ Both are found by looking at numbers, not at names, so that any module and any f
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,10 @@ from imbalkit.monitor import ROUNDING
 # Operations that only rearrange numbers; the activation, if any, stands behind them.
 RESHAPING = ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "Slice", "Select", "Alias")
 SQUASHING = ("Softmax", "Sigmoid")
+MOST_ROWS = 256  # made-up scores given to a loss at once: of 10,000 classes each is 40 kB
+MOST_WEIGHED = (
+    10_000  # classes whose weights are looked for, which takes the square of their number
+)
 BOUNDING = ("Relu", "Tanh", "Hardtanh", "Clamp", "ClampMin")
 
 
@@ -149,15 +153,19 @@ def first_line(error: Exception) -> str:
 
 def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     classes = logits.shape[1]
-    labels = torch.arange(classes, device=logits.device)
-    right = F.one_hot(labels, classes).to(logits)
-    y = right.to(targets.dtype) if targets.ndim == 2 and targets.shape[1] > 1 else labels
+    rows = min(classes, MOST_ROWS)
+    some = torch.linspace(0, classes - 1, rows, dtype=torch.float64).round().long()
+    right = F.one_hot(some, classes).to(logits)
     generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(classes, classes, generator=generator).to(logits)
+    scores = torch.randn(rows, classes, generator=generator).to(logits)
 
-    def loss(x: Tensor, repeat: int = 1) -> Tensor:
-        return loss_fn(x.repeat(repeat, 1), torch.cat([y] * repeat)).mean()
+    def loss_of(labels: Tensor) -> Callable:
+        labels = labels.to(logits.device)
+        soft = targets.ndim == 2 and targets.shape[1] > 1
+        y = F.one_hot(labels, classes).to(targets.dtype) if soft else labels
+        return lambda x, repeat=1: loss_fn(x.repeat(repeat, 1), torch.cat([y] * repeat)).mean()
 
+    loss = loss_of(some)
     plain, shifted = loss(scores).item(), loss(scores + 3).item()
     tolerance = 1e-3 * (1 + abs(plain))
     wants = "logits" if abs(shifted - plain) < tolerance else "other"
@@ -167,7 +175,8 @@ def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     # A loss of each output by itself, as BCEWithLogitsLoss: wants large scores of either sign.
     if wants == "other" and 0 <= loss(60 * (2 * right - 1)).item() < 1e-3:
         wants, right = "logits", 2 * right - 1
-    return _facts(loss, wants, scores, right)
+    facts = _facts(loss, wants, scores, right)
+    return facts if rows == classes else replace(facts, weights=_pull_of_many(loss_of, logits))
 
 
 def _binary_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
@@ -223,6 +232,21 @@ def _pull(loss: Callable, equal: Tensor) -> Tensor | None:
     size = gradient.reshape(len(equal), -1).norm(dim=1).cpu()
     if not size.isfinite().all() or size.sum() == 0:
         return None
+    return size / size.mean()
+
+
+def _pull_of_many(loss_of: Callable, logits: Tensor) -> Tensor | None:
+    """`_pull` some classes at a time, each time with class 0: a loss may divide by all weights."""
+    classes, pulls = logits.shape[1], []
+    if classes > MOST_WEIGHED:
+        return None
+    for some in torch.arange(classes).split(MOST_ROWS):
+        labels = torch.cat([torch.zeros_like(some[:1]), some])
+        pull = _pull(loss_of(labels), logits.new_zeros(len(labels), classes))
+        if pull is None or pull[0] == 0:
+            return None
+        pulls.append(pull[1:] / pull[0])
+    size = torch.cat(pulls)
     return size / size.mean()
 
 

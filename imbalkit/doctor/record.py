@@ -17,6 +17,8 @@ from imbalkit.doctor.reading import Sample
 
 # A fifth: 28 % right of ten balanced classes, 60 % of two.
 LITTLE = 0.2
+# With fewer images a class some numbering of the classes fits any answers: with one it fits all.
+FEWEST_TO_RENUMBER = 5
 
 Kind = Literal["logits", "probabilities", "log_probabilities"]
 
@@ -269,14 +271,19 @@ class Record:
 
     @property
     def renumbered(self) -> float:
-        """Accuracy in evaluation if its classes were renumbered in the best way."""
+        """Accuracy in evaluation if its classes were renumbered in the best way.
+
+        0 where there are too few images to tell.
+        """
         p = self.on_eval
-        if p is None:
+        if p is None or len(p.labels) < FEWEST_TO_RENUMBER * int(p.present.sum()):
             return 0.0
-        pairs = p.labels * self.classes + p.predicted
-        confusion = torch.bincount(pairs, minlength=self.classes**2)
-        columns = best_assignment(confusion.view(self.classes, self.classes).numpy())
-        hits = p.predicted == torch.from_numpy(columns)[p.labels]
+        # Classes that occur, numbered without gaps: most of 10,000 do not.
+        seen, places = torch.cat([p.labels, p.predicted]).unique(return_inverse=True)
+        labels, predicted = places.view(2, -1)
+        confusion = torch.bincount(labels * len(seen) + predicted, minlength=len(seen) ** 2)
+        columns = best_assignment(confusion.view(len(seen), len(seen)).numpy())
+        hits = predicted == torch.from_numpy(columns)[labels]
         return int(hits.sum()) / len(p.labels)
 
 

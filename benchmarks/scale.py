@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -158,14 +159,14 @@ def exponents(rows: list[dict]) -> list[float]:
     """From each size to the next: which power of the number of items the seconds grow with."""
     return [
         math.log(b["seconds"] / a["seconds"]) / math.log(b["items"] / a["items"])
-        for a, b in zip(rows, rows[1:], strict=False)
+        for a, b in pairwise(rows)
     ]
 
 
 def broken_bounds(name: str, rows: list[dict]) -> list[str]:
     """What is worse than n log n in time, or than the stated bytes an item."""
     broken = []
-    for a, b in zip(rows, rows[1:], strict=False):
+    for a, b in pairwise(rows):
         n_log_n = b["items"] * math.log(b["items"]) / (a["items"] * math.log(a["items"]))
         if b["seconds"] > TOLERANCE * n_log_n * a["seconds"]:
             broken.append(f"{name}: {b['items']} items take {b['seconds']:.1f} s")
@@ -198,6 +199,8 @@ def main() -> int:
         "date": str(date.today()),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "bytes an item": BYTES,
+        "exponents": {name: exponents(rows) for name, rows in jobs.items()},
         "jobs": jobs,
     }
     with atomic_path(RESULTS) as temporary:

@@ -382,7 +382,7 @@ def test_a_few_dozen_of_ten_thousand_classes_in_use_are_no_collapse():
         logits[torch.arange(64), torch.randint(40, (64,))] = 3.0
         return logits, targets
 
-    monitor, caught = feed(make, steps=160)
+    monitor, _ = feed(make, steps=160)
     assert "predictions are class" not in monitor.warning
 
     def one_class(step):

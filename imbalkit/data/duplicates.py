@@ -21,7 +21,7 @@ LEAST_CONTRAST = 8.0  # grey levels; what varies less is taken as a plain surfac
 CHUNK = 128  # images that are compared with others at once
 OTHERS = 4096  # with so many others
 NUMBERS = 2**22  # in the pixels that are floats at once
-DIRECTIONS = 16  # in which near copies are looked for first
+DIRECTIONS = 6  # in which near copies are looked for first
 ROUNDING = 0.01  # of a grey level
 LISTED = 100  # a larger group is no set of copies: its pairs are not listed
 
@@ -143,11 +143,10 @@ def _near_copies(x: Tensor, near: float) -> tuple[Tensor, Tensor]:
     groups = Groups(len(x))
     pairs = [torch.empty(0, 2, dtype=torch.int64)]
     for rows, around in _surroundings(points, reach):
-        for others in around.split(OTHERS):
+        around = groups.outside(groups.large(rows), around)
+        for others in around[_within_reach(points, reach, rows, around)].split(OTHERS):
             large = groups.large(rows)  # within it no pair is listed, and nothing is left to join
-            if large is not None:
-                others = others[torch.from_numpy(groups.of(others.numpy()) != large)]
-            others = others[_within_reach(points, reach, rows, others)]
+            others = groups.outside(large, others)
             # The mean of (a - b)^2 as that of a^2 + b^2 - 2ab, for all pairs in one product.
             difference = (x[rows] @ x[others].T).mul_(-2 / x.shape[1])
             difference.add_(square[rows, None]).add_(square[None, others])
@@ -156,6 +155,8 @@ def _near_copies(x: Tensor, near: float) -> tuple[Tensor, Tensor]:
             if large is not None:
                 alike &= alike.cumsum(0) == 1  # one link joins them
             row, other = alike.nonzero().T
+            if not len(row):
+                continue
             found = torch.stack([rows[row], others[other]], dim=1)
             groups.join(found)
             pairs.append(found[groups.sizes(found[:, 0]) <= LISTED])
@@ -169,7 +170,7 @@ def _near_copies(x: Tensor, near: float) -> tuple[Tensor, Tensor]:
 
 
 def _in_main_directions(x: Tensor) -> Tensor:
-    """Thumbnails in the directions in which they differ most: float32 (N, 16)."""
+    """Thumbnails in the directions in which they differ most: float32 (N, 6)."""
     centered = x - x.mean(0)
     directions = torch.linalg.eigh(centered.T @ centered)[1][:, -DIRECTIONS:]
     return centered @ directions / x.shape[1] ** 0.5
@@ -256,6 +257,12 @@ class Groups:
         first = self.of(images.numpy())
         one = self.size[first[0]] > LISTED and (first == first[0]).all()
         return int(first[0]) if one else None
+
+    def outside(self, large: int | None, images: Tensor) -> Tensor:
+        """Those of the images that are not in the group of `large`, where it is one."""
+        if large is None:
+            return images
+        return images[torch.from_numpy(self.of(images.numpy()) != large)]
 
 
 def connected(links: np.ndarray, n: int) -> np.ndarray:

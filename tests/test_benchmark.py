@@ -93,7 +93,7 @@ def test_a_curve_above_its_bounds_is_named():
     rows[2]["seconds"] *= 3
     rows[1]["peak MB"] = 1_200.0
     assert scale.broken_bounds("predict", rows) == [
-        "predict: 100000 items take 30.0 s", "predict: 10000 items take 1200 MB",
+        "predict: 100000 items take 300.0 s", "predict: 10000 items take 1200 MB",
     ]  # fmt: skip
 
 

@@ -92,6 +92,9 @@ class RandomAffine:
         degrees: the largest rotation, either way.
         translate: the largest shift, either way, as a share of height and width.
 
+    Raises:
+        ValueError: a number that is negative or not finite.
+
     Example:
         >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
         >>> targets = torch.tensor([0, 1])
@@ -101,6 +104,9 @@ class RandomAffine:
     """
 
     def __init__(self, degrees: float, translate: float = 0.0):
+        for name, value in (("degrees", degrees), ("translate", translate)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}; give a finite number, 0 or more.")
         self.degrees, self.translate = degrees, translate
 
     def __call__(
@@ -219,8 +225,8 @@ class Mixup:
     """
 
     def __init__(self, num_classes: int, alpha: float = 1.0):
-        if not alpha > 0:
-            raise ValueError(f"alpha is {alpha}; it must be above 0.")
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"alpha is {alpha}; it must be above 0 and finite.")
         self.num_classes = num_classes
         self.lambdas = beta_quantiles(alpha)
 
@@ -301,7 +307,8 @@ class PasteRare:
         device: where the images are kept; that of the batches.
 
     Raises:
-        ValueError: a probability that is none; once called, targets that are mixed already.
+        ValueError: a probability that is none; once called, targets that are mixed already, and
+            images of another size than those to paste.
 
     Example:
         >>> images = torch.randint(256, (4, 8, 8, 3), dtype=torch.uint8)
@@ -333,6 +340,11 @@ class PasteRare:
     ) -> tuple[Tensor, Tensor]:
         soft = one_hot(targets, self.num_classes, "PasteRare")
         n, _, height, width = images.shape
+        if self.images.shape[1:3] != (height, width):
+            raise ValueError(
+                f"PasteRare has images of {self.images.shape[1]} x {self.images.shape[2]} pixels "
+                f"for a batch of {height} x {width}; list it before what changes the size."
+            )
         draw = torch.rand(5, n, generator=generator, device=images.device)
         drawn = torch.searchsorted(self.bounds, draw[0].contiguous(), right=True)
         drawn = drawn.clamp(max=len(self.labels) - 1)

@@ -233,11 +233,18 @@ def same_training(now: dict[str, Any]) -> Check:
     return check
 
 
+def validation_record(value: Any, name: str) -> None:
+    """The check of the figures of a validation: of many classes they hold no matrix."""
+    matrix = {"confusion": list_of(list_of(whole()))}
+    has_matrix = isinstance(value, dict) and "confusion" in value
+    record(**FIGURES, **(matrix if has_matrix else {}))(value, name)
+
+
 def history_of(epochs: int, steps_per_epoch: int) -> Check:
     """The check of the fields of a History, after 1 to `epochs` epochs."""
     fields = record(
         train=list_of(record(**FIGURES), 1, epochs),
-        validation=list_of(record(**FIGURES, confusion=list_of(list_of(whole()))), 0, epochs),
+        validation=list_of(validation_record, 0, epochs),
         shares=tensor,
         best_epoch=whole(0, epochs),
         best_score=number(),

@@ -22,6 +22,7 @@ from imbalkit.checks import class_labels, entropy_of_counts, is_binary
 ROUNDING = 2**-7
 LOOK_EVERY = 5  # steps; ten batches in fifty show enough, at a fifth of the cost
 JUDGE_EVERY = 50  # steps; each time waits for the device once
+MOST_CLASSES = 100  # a tenth of more classes is many of them: a training begins with as few
 IN_A_ROW = 3  # so often the same verdict, before it counts: training begins at these floors
 NEAR = 0.02  # relative distance to a floor; the mean over 1,280 images varies by about as much
 ABOVE = 1.3  # times the loss of guessing; strong class weights alone lift the plain one a little
@@ -230,7 +231,7 @@ def verdict(
     entropy = entropy_of_counts(true)
     # How many classes are in use: 1 where there is one, C where all are as frequent.
     used, present = math.exp(entropy_of_counts(predicted)), math.exp(entropy)
-    if present > 1 and used <= 1 + 0.1 * (present - 1):
+    if present > 1 and used <= 1 + 0.1 * (min(present, MOST_CLASSES) - 1):
         top = max(predicted) / sum(predicted)
         which = predicted.index(max(predicted))
         return "collapse", f"{top:.0%} of the predictions are class {which}"

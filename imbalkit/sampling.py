@@ -16,7 +16,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from imbalkit.checks import as_labels, check_counts, check_tensor, check_whole, to_floats
+from imbalkit.checks import (
+    as_labels,
+    check_counts,
+    check_tensor,
+    check_whole,
+    indices_by_class,
+    to_floats,
+)
 
 
 def class_shares(counts: ArrayLike, power: float = 0.0) -> Tensor:
@@ -237,10 +244,10 @@ def draw_per_class(
         [2, 2, 2]
     """
     labels = as_labels(labels)
-    drawn = []
-    for c, wanted in enumerate(check_per_class(labels, per_class)):
+    drawn, asked = [], check_per_class(labels, per_class)
+    of_class = indices_by_class(labels.numpy(), len(asked))
+    for members, wanted in zip(map(torch.from_numpy, of_class), asked, strict=True):
         if wanted:
-            members = (labels == c).nonzero().flatten()
             rounds, rest = divmod(wanted, len(members))
             some = torch.randperm(len(members), generator=generator)[:rest]
             drawn += [members.repeat(rounds), members[some]]

@@ -1,12 +1,14 @@
 """What `fit` counts in an epoch, and whether it is still numbers. Lesson 01 uses it."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from imbalkit import metrics
 from imbalkit.intake import has_numbers
+
+# Of more classes a History keeps no confusion matrix and no shares of each batch: C x C numbers an
+# epoch, and C a step, in each checkpoint.
+MOST_CLASSES_KEPT = 256
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -34,7 +36,8 @@ class Tally:
         if not self.steps:
             self.loss = torch.zeros_like(loss)
             self.first_bad_step = torch.zeros_like(loss, dtype=torch.int64)
-            self.confusion = torch.zeros(classes**2, dtype=torch.int64, device=logits.device)
+            none = torch.zeros(3, classes, dtype=torch.int64, device=logits.device)
+            self.hits, self.true, self.predicted = none
             self.one = torch.ones(1, dtype=torch.int64, device=logits.device)
         self.steps += 1
         self.images += n
@@ -43,9 +46,12 @@ class Tally:
         self.first_bad_step.masked_fill_(bad, self.steps)
         predicted = logits.argmax(1)
         true = targets if targets.ndim == 1 else targets.argmax(1)
-        self.confusion.index_add_(0, true * classes + predicted, self.one.expand(n))
-        share = torch.zeros(classes, dtype=torch.int64, device=logits.device)
-        self.shares.append(share.index_add_(0, predicted, self.one.expand(n)) / n)
+        one = self.one.expand(n)
+        self.hits.index_add_(0, true, (predicted == true).long())
+        self.true.index_add_(0, true, one)
+        of_batch = torch.zeros_like(self.predicted).index_add_(0, predicted, one)
+        self.predicted += of_batch
+        self.shares.append((of_batch if classes <= MOST_CLASSES_KEPT else of_batch[:0]) / n)
 
     def check_finite(self, epoch: int) -> None:
         """Were all losses so far finite? Waits for the device.
@@ -63,12 +69,14 @@ class Tally:
 
     def summary(self) -> dict:
         """The figures of `metrics.summary` and the mean loss per image."""
-        classes = math.isqrt(len(self.confusion))
-        confusion = self.confusion.view(classes, classes).cpu().numpy()
-        return {"loss": float(self.loss) / self.images, **metrics.summary(confusion)}
+        counts = torch.stack([self.hits, self.true, self.predicted]).cpu().numpy()
+        return {"loss": float(self.loss) / self.images, **metrics.summary_of_counts(*counts)}
 
     def batch_shares(self) -> Tensor:
-        """The share of each predicted class in each batch: float32, (steps, C), on the CPU."""
+        """The share of each predicted class in each batch: float32, (steps, C), on the CPU.
+
+        Of more than 256 classes (steps, 0).
+        """
         return torch.stack(self.shares).cpu()
 
 

@@ -35,8 +35,8 @@ from imbalkit.preflight import MONITORS as MONITORS
 from imbalkit.preflight import as_it_was, check_arguments, check_iterable, check_parts
 from imbalkit.progress import Progress
 from imbalkit.tables import html_table, text_table
+from imbalkit.tally import MOST_CLASSES_KEPT, Tally, check_weights
 from imbalkit.tally import NonFiniteLossError as NonFiniteLossError
-from imbalkit.tally import Tally, check_weights
 from imbalkit.texts import printable
 
 STEPS_BETWEEN_CHECKS = 50  # how often the loss is looked at; each look waits for the device
@@ -49,8 +49,10 @@ class History:
     Attributes:
         train, validation: one dict an epoch with the figures of `metrics.summary` and "loss".
             The training figures are those of the batches as they were trained on, so they lag
-            behind. ``pandas.DataFrame(history.train)`` makes a data frame of them.
-        shares: float, (steps, C): the share of each predicted class in each training batch.
+            behind. Those of the validation hold "confusion" too, of up to 256 classes.
+            ``pandas.DataFrame(history.train)`` makes a data frame of them.
+        shares: float, (steps, C): the share of each predicted class in each training batch; of more
+            than 256 classes nothing is kept, (steps, 0).
         best_epoch: the epoch (from 1) whose weights the model holds now; 0 for those of the last.
         best_score: the monitored figure of that epoch, signed so that higher is better.
         stopped: "finished", "early" or "interrupted".
@@ -253,8 +255,8 @@ def fit(
             shares.append(tally.batch_shares())
             history.shares = torch.cat(shares)
             if val_batches is not None:
-                history.validation.append(measure(model, val_batches, device))
-                score = score_of(history.validation[-1], monitor)
+                record, score = validate(model, val_batches, monitor, device)
+                history.validation.append(record)
                 if score > history.best_score:
                     history.best_score, history.best_epoch = score, epoch
                     best_weights = {k: v.clone() for k, v in model.state_dict().items()}
@@ -406,6 +408,27 @@ def measure(model: nn.Module, batches: Iterable, device: torch.device | str | No
     confusion = metrics.confusion(labels, logits.argmax(1), logits.shape[1])
     loss = F.cross_entropy(logits, labels).item()
     return {"loss": loss, **metrics.summary(confusion), "confusion": confusion.tolist()}
+
+
+def validate(
+    model: nn.Module, batches: Iterable, monitor: str | Callable, device: torch.device
+) -> tuple[dict, float]:
+    """The record of `evaluate` and its score; of more than 256 classes it has no confusion matrix.
+
+    The work then grows with C and not with C x C, unless the monitor is a function of the matrix.
+    """
+    logits, labels = predict(model, batches, device)
+    check_targets(logits_of(logits), labels)
+    predicted, classes = logits.argmax(1), logits.shape[1]
+    record: dict[str, Any] = {"loss": F.cross_entropy(logits, labels).item()}
+    record |= metrics.summary_of_predictions(labels, predicted, classes)
+    if classes <= MOST_CLASSES_KEPT:
+        record["confusion"] = metrics.confusion(labels, predicted, classes).tolist()
+    elif callable(monitor):
+        return record, score_of(
+            {"confusion": metrics.confusion(labels, predicted, classes)}, monitor
+        )
+    return record, score_of(record, monitor)
 
 
 def score_of(record: dict, monitor: str | Callable) -> float:

@@ -1,5 +1,6 @@
 """What the augmentations do to images and targets: oracles, identities, and that options act."""
 
+import math
 import sys
 
 import numpy as np
@@ -458,3 +459,20 @@ def test_the_uniform_distribution_needs_no_scipy_and_is_the_same(monkeypatch):
     assert Mixup(3).lambdas.equal(ours)
     with pytest.raises(ImportError, match=r"needs scipy, which is not installed; run pip install"):
         Mixup(3, alpha=0.4)
+
+
+@pytest.mark.parametrize("number", [-1, math.nan, math.inf])
+def test_an_affine_change_has_finite_limits(number):
+    with pytest.raises(ValueError, match=r"degrees is .*; give a finite number, 0 or more"):
+        RandomAffine(number)
+    with pytest.raises(ValueError, match=r"translate is .*; give a finite number, 0 or more"):
+        RandomAffine(5, number)
+    with pytest.raises(ValueError, match=r"alpha is .*; it must be above 0 and finite"):
+        Mixup(3, number)
+
+
+def test_an_image_of_one_pixel_is_not_pasted_over_all_of_another():
+    dots = ImageSet(torch.zeros(2, 1, 1, 3).byte(), torch.tensor([0, 1]), ("a", "b"), "dots")
+    paste = PasteRare(dots, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="images of 1 x 1 pixels for a batch of 8 x 8"):
+        paste(torch.zeros(2, 3, 8, 8).byte(), torch.tensor([0, 1]), None)

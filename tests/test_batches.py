@@ -1,5 +1,10 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader, SubsetRandomSampler, WeightedRandomSampler
 
 from imbalkit.data import (
@@ -196,3 +201,62 @@ def test_image_set_refuses_what_does_not_fit(tiny_set):
 
 def test_class_counts_include_a_class_without_images(tiny_set):
     assert tiny_set.subset(range(50)).class_counts().tolist() == [30, 20, 0]
+
+
+# --- pixels of another image, and orders that are none
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 5), st.integers(1, 4))
+@settings(deadline=None, max_examples=40)
+def test_a_crop_takes_pixels_of_its_own_image_or_refuses(height, width, padding, n):
+    own = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 3, height, width)
+    if padding >= min(height, width):
+        with pytest.raises(ValueError, match=f"images of {height} x {width} pixels are too small"):
+            RandomCrop(padding)(own, None, None)
+    else:
+        assert RandomCrop(padding)(own, None, None)[0].equal(own)
+
+
+@pytest.mark.parametrize("padding", [-1, 4.0, True, "4"])
+def test_a_padding_is_a_whole_number(padding):
+    with pytest.raises(ValueError, match="give a whole number of pixels"):
+        RandomCrop(padding)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ([0.5] * 3, [0.2, math.inf, 0.2]),
+        ([0.5] * 3, [0.2, math.nan, 0.2]),
+        ([0.5, math.nan, 0.5], [0.2] * 3),
+        ([0.5], [0.2] * 3),
+        ([0.5] * 3, [0.2] * 4),
+    ],
+)
+def test_a_mean_and_a_std_are_three_finite_numbers(mean, std):
+    with pytest.raises(ValueError, match=r"is .*; give one finite number for each of 3 channels"):
+        Batches(numbered(9), mean=mean, std=std, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"),
+    [
+        ([], "gives no index"),
+        ([0.0, 1.7], "gives 0.0; it must give one whole number at a time"),
+        (torch.tensor([0.5, 1.0]), "one whole number at a time"),
+        ([True, False, True], "gives True; it must"),
+        ([[0, 1], [2, 3]], r"gives \[0, 1\]; it must"),
+        ([[0, 1], [2]], r"gives \[0, 1\]; it must"),
+        (["a"], "gives 'a'; it must"),
+        ([3, -1], "indices from -1 to 3 for 9 images"),
+        ([0, 9], "indices from 0 to 9 for 9 images"),
+    ],
+)
+def test_a_sampler_gives_indices_of_the_images(sampler, words):
+    with pytest.raises(ValueError, match=words):
+        list(Batches(numbered(9), sampler=sampler, **PLAIN))
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, np.array, lambda x: list(np.array(x))])
+def test_a_sampler_may_give_whole_numbers_of_any_kind(kind):
+    assert seen(Batches(numbered(9), 2, sampler=kind([7, 1, 1]), **PLAIN)).tolist() == [7, 1, 1]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import scale
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 MODELS = {"plain CNN", "small BatchNorm net", "ResNet-32"}
 WAYS = {"bare step", "fit", "usual loop"}
@@ -75,3 +77,27 @@ def test_memory_of_the_process_that_asks_is_not_counted():
         pytest.skip("peak memory is measured on Linux only")
     held = bytearray(b"x") * 300_000_000
     assert abs(peak() - small) < len(held) / 1e6 / 10
+
+
+@pytest.mark.parametrize("name", scale.JOBS)
+def test_memory_and_time_grow_as_is_stated(name):
+    rows = json.loads(scale.RESULTS.read_text(encoding="utf-8"))["jobs"][name]
+    assert [row["items"] for row in rows] == [1_000, 10_000, 100_000]
+    assert scale.broken_bounds(name, rows) == []
+
+
+def test_a_curve_above_its_bounds_is_named():
+    rows = [{"items": n, "seconds": n**1.2 / 1e4, "peak MB": 500.0} for n in scale.SIZES]
+    assert scale.broken_bounds("predict", rows) == []
+    assert scale.exponents(rows) == pytest.approx([1.2, 1.2])
+    rows[2]["seconds"] *= 3
+    rows[1]["peak MB"] = 1_200.0
+    assert scale.broken_bounds("predict", rows) == [
+        "predict: 100000 items take 300.0 s", "predict: 10000 items take 1200 MB",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", scale.JOBS)
+def test_every_job_of_the_curves_runs(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCALE_FOLDER", str(tmp_path))
+    assert scale.measure(name, 40)["seconds"] > 0

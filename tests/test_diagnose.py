@@ -27,7 +27,7 @@ from imbalkit import diagnose
 from imbalkit.doctor.assignment import best_assignment
 from imbalkit.doctor.causes import CAUSES
 from imbalkit.doctor.checks import answers
-from imbalkit.doctor.examination import gather
+from imbalkit.doctor.examination import gather, label_dependence
 from imbalkit.doctor.outputs import double_softmax_floor, examine_loss, last_operation
 from imbalkit.doctor.reading import Clock, read
 from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss
@@ -1170,3 +1170,74 @@ def test_what_could_not_be_checked_is_said():
         "no eval_batches were given"
     )
     assert diagnosis.not_checked["optimizer steps"] == "no optimizer was given"
+
+
+# ---- many classes ----
+
+
+def test_a_loss_of_many_classes_is_examined_on_some_at_a_time():
+    """All scores of 10,000 classes at once are 400 MB each."""
+    classes, largest = 3_000, 0
+    weights = torch.rand(classes, generator=torch.Generator().manual_seed(0)) + 0.1
+
+    def loss_fn(logits, targets):
+        nonlocal largest
+        largest = max(largest, logits.numel())
+        return F.cross_entropy(logits, targets, weights)
+
+    facts = examine_loss(loss_fn, torch.randn(4, classes), torch.arange(4))
+    assert (facts.wants, facts.problem, facts.squashes) == ("logits", "", False)
+    torch.testing.assert_close(facts.weights, weights / weights.mean(), rtol=1e-3, atol=1e-3)
+    assert largest <= 2 * 256 * classes
+
+
+def test_a_loss_that_gives_the_first_of_many_classes_no_weight_is_left_alone():
+    weights = torch.ones(300).index_fill(0, torch.tensor([0]), 0)
+    loss_fn = nn.CrossEntropyLoss(weights)
+    assert examine_loss(loss_fn, torch.randn(4, 300), torch.arange(4)).weights is None
+
+
+def many_classes(classes, images, noise=0.3, seed=0):
+    """Images that tell their class, of classes that may have one image each."""
+    generator = torch.Generator().manual_seed(seed)
+    centers = torch.randn(classes, 32, generator=torch.Generator().manual_seed(9))
+    y = torch.randint(classes, (images,), generator=generator)
+    return centers[y] + noise * torch.randn(images, 32, generator=generator), y
+
+
+def test_labels_of_many_classes_are_not_accused_of_what_cannot_be_seen():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 3_000))
+    found = examined(
+        model,
+        batches(*many_classes(3_000, 600)),
+        optimizer=SGD(model.parameters(), lr=0.05),
+        eval_batches=batches(*many_classes(3_000, 600, seed=1)),
+        seconds=3,
+    )
+    assert {"labels_out_of_step", "train_eval_mismatch"}.isdisjoint(names(found))
+    assert "labels beside their images" in found.not_checked
+
+
+def test_the_dependence_on_many_labels_is_measured_where_classes_have_images():
+    """300 classes, 100 of them with 4 images and more: the labels depend on the images, or not."""
+    x, y = many_classes(300, 1_200)
+    sample = read(batches(x, y), "training", time.perf_counter() + 5).with_classes(300, False)
+    usable = torch.ones(len(y), dtype=torch.bool)
+    assert label_dependence(sample, usable, 300) > 20
+    shuffled = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(1))]
+    sample = read(batches(x, shuffled), "training", time.perf_counter() + 5)
+    assert abs(label_dependence(sample.with_classes(300, False), usable, 300)) < 4
+
+
+def test_no_numbering_is_found_where_each_class_has_an_image_or_two():
+    """Any answers that differ could be renumbered to be right, and it took the cube of C."""
+    classes = 5_000
+    torch.manual_seed(0)
+    model = nn.Linear(32, classes)
+    train, evaluation = (
+        read(batches(*many_classes(classes, 300, seed=seed)), name, time.perf_counter() + 5)
+        for seed, name in ((0, "training"), (1, "evaluation"))
+    )
+    record = gather(model, train, evaluation, F.cross_entropy, None, Clock(2))
+    assert record.on_eval.accuracy < 0.05 and record.renumbered == 0

@@ -104,8 +104,8 @@ def test_many_classes_with_few_images_are_not_renumbered_by_chance():
 
 
 def test_a_numbering_in_words():
-    assert named_numbering([0, 1, 2]) == ""
-    assert named_numbering([-1, 0, 1]) == "label - 1"
+    assert named_numbering({0: 0, 1: 1, 2: 2}) == ""
+    assert named_numbering({1: 0, 2: 1}) == "label - 1"
 
 
 # ---- the loop ----

@@ -102,7 +102,117 @@ def test_leaked_are_those_with_a_copy_in_training():
     assert leaked(groups, torch.tensor([0, 1]), torch.tensor([2, 4, 5])).tolist() == [2, 4]
 
 
+def alike(n, seed=0):
+    """n pictures of one thing, as parts on a belt: all near copies, no two the same."""
+    generator = torch.Generator().manual_seed(seed)
+    part = torch.randint(256, (8, 8, 3), generator=generator).repeat_interleave(2, 0)
+    noise = torch.randint(-9, 10, (n, 16, 16, 3), generator=generator)
+    return (part.repeat_interleave(2, 1) + noise).clamp(0, 255).byte()
+
+
+def all_pairs(images, near):
+    """What a comparison of each with each finds: bool (N, N), above the diagonal."""
+    x = thumbnails(images).double()
+    limit = near * x.std(1, correction=0).clamp_min(8)
+    distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") / x.shape[1] ** 0.5
+    return (distance <= torch.minimum(limit[:, None], limit)).triu(1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.integers(0, 5), min_size=2, max_size=60),
+    st.sampled_from([0.05, 0.15, 0.4]),
+    st.sampled_from([3, 8, 64]),
+    st.integers(0, 9),
+)
+def test_the_near_copies_are_those_of_a_comparison_of_each_with_each(shown, near, chunk, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pictures = alike(1, seed).int() + torch.randint(-80, 81, (6, 1, 1, 3), generator=generator)
+    noise = torch.randint(-30, 31, (len(shown), 16, 16, 3), generator=generator)
+    images = (pictures[shown] + noise).clamp(0, 255).byte()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", chunk)
+        patch.setattr(module, "OTHERS", 2 * chunk)
+        got = find_duplicates(images, near)
+    expected = all_pairs(images, near).nonzero()
+    assert got.near.equal(expected)
+    links = expected.numpy()
+    assert got.groups.tolist() == connected(links, len(shown)).tolist()
+
+
+def test_of_a_large_group_no_pairs_are_listed(monkeypatch):
+    images = torch.cat([alike(150), alike(40, seed=1)])
+    got = find_duplicates(images)
+    assert got.groups.tolist() == [0] * 150 + [1] * 40
+    assert got.near.equal(150 + torch.ones(40, 40).triu(1).nonzero())
+    monkeypatch.setattr(module, "CHUNK", 16)
+    assert find_duplicates(images).near.equal(got.near)
+
+
+def test_pictures_that_look_alike_are_compared_with_a_few_of_them(monkeypatch):
+    """The work and the memory grow with their number, not with its square."""
+    multiplied = []
+    product = torch.Tensor.__matmul__
+
+    def counted(a, b):
+        result = product(a, b)
+        multiplied.append(result.numel())
+        return result
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", counted)
+    n = 2_500
+    assert len(find_duplicates(alike(n)).groups.unique()) == 1
+    assert max(multiplied) <= module.CHUNK * module.OTHERS and sum(multiplied) < 200 * n
+
+
+def test_different_pictures_are_compared_with_their_neighbors(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    shades = torch.randint(256, (3_000, 2, 2, 3), generator=generator)
+    images = shades.repeat_interleave(8, 1).repeat_interleave(8, 2).byte()
+    compared, product = [], torch.Tensor.__matmul__
+    monkeypatch.setattr(
+        torch.Tensor,
+        "__matmul__",
+        lambda a, b: compared.append(len(a) * b.shape[1]) or product(a, b),
+    )
+    find_duplicates(images)
+    assert sum(compared) < 3_000**2 / 2 / 2
+
+
+def test_a_long_chain_of_copies_is_followed_in_a_few_steps():
+    n = 200_000
+    frames = np.random.default_rng(0).permutation(n)
+    links = np.stack([frames[:-1], frames[1:]], axis=1)
+    assert connected(links, n).max() == 0  # in the time of the test: a step a frame takes hours
+
+
 # --- the split
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=40), st.data()
+)
+def test_any_numbers_may_name_the_groups(images, data):
+    """Only which images share a number counts, not how large it is."""
+    numbers = data.draw(
+        st.lists(st.integers(-(2**62), 2**62), min_size=24, max_size=24, unique=True).map(sorted)
+    )
+    labels = torch.tensor([c for c, _ in images])
+    groups = torch.tensor([6 * c + g for c, g in images])
+    named = torch.tensor(numbers)[groups]
+    for part, same in zip(grouped_split(labels, named), grouped_split(labels, groups), strict=True):
+        assert part.equal(same)
+    mixed = torch.tensor([g for _, g in images])
+    assert label_conflicts(labels, torch.tensor(numbers)[mixed]).equal(
+        label_conflicts(labels, mixed)
+    )
+
+
+@pytest.mark.parametrize("groups", [torch.arange(3), torch.rand(4), torch.ones(4, 1).long()])
+def test_groups_are_one_whole_number_an_image(groups):
+    with pytest.raises(ValueError, match="for 4 labels; give one whole number an image"):
+        grouped_split(torch.zeros(4, dtype=torch.int64), groups)
 
 
 def random_groups(counts, seed=0, largest=4):

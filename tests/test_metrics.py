@@ -239,3 +239,33 @@ def test_bad_input_is_answered_in_one_sentence(call, says):
     with pytest.raises(ValueError, match=says) as error:
         call()
     assert "\n" not in str(error.value) and str(error.value).endswith(".")
+
+
+@given(pairs)
+@settings(deadline=None)
+def test_a_summary_needs_no_matrix(pairs):
+    labels, predictions = np.array(pairs).T
+    of_matrix = metrics.summary(metrics.confusion(labels, predictions, 5))
+    assert metrics.summary_of_predictions(labels, predictions, 5) == of_matrix
+
+
+def test_a_summary_of_many_classes_is_small_work():
+    """The matrix of a million classes would have 8 TB."""
+    labels = torch.arange(0, 1_000_000, 1000)
+    found = metrics.summary_of_predictions(labels, labels.roll(1), 1_000_000)
+    assert found["accuracy"] == 0 and len(found["recall"]) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        ([1, 0], [1, 1], [2, 1]),
+        ([2, 0], [1, 1], [2, 0]),
+        ([-1, 0], [1, 1], [2, 0]),
+        ([0, 0], [0, 0], [0, 0]),
+        ([1], [1, 1], [2, 0]),
+    ],
+)
+def test_counts_of_no_matrix_are_refused(counts):
+    with pytest.raises(ValueError, match="hits"):
+        metrics.summary_of_counts(*counts)

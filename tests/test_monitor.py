@@ -405,3 +405,24 @@ def test_several_labels_at_once_are_no_collapse():
     for _ in range(150):
         monitor(torch.full((32, 4), -3.0), targets, torch.tensor(0.5))
     assert monitor.warning == ""
+
+
+def test_a_few_dozen_of_ten_thousand_classes_in_use_are_no_collapse():
+    """A training begins so: a tenth of the classes that a window shows is a hundred of them."""
+    torch.manual_seed(0)
+
+    def make(step):
+        targets = torch.randint(10_000, (64,))
+        logits = torch.zeros(64, 10_000)
+        logits[torch.arange(64), torch.randint(40, (64,))] = 3.0
+        return logits, targets
+
+    monitor, _ = feed(make, steps=160)
+    assert "predictions are class" not in monitor.warning
+
+    def one_class(step):
+        logits, targets = make(step)
+        logits[:, 7] = 9.0
+        return logits, targets
+
+    assert "100% of the predictions are class 7" in feed(one_class, steps=160)[0].warning

@@ -352,3 +352,8 @@ def test_rating_leaves_the_mode_as_it_was(mode):
     model = WithDifficulty(plain_backbone(), 16, 3).train(mode)
     rate_difficulty(model, [(some_images(), torch.zeros(6).long())], CPU)
     assert all(part.training == mode for part in model.modules())
+
+
+def test_images_that_are_not_square_are_not_turned():
+    with pytest.raises(ValueError, match="images of 1 x 8 pixels do not fit"):
+        rotate_quarters(torch.rand(2, 3, 1, 8), torch.tensor([0, 1]))

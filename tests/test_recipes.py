@@ -863,6 +863,24 @@ def test_copies_and_a_grouped_split():
 
 
 @executed
+def test_copies_are_found_without_all_pairs_in_memory():
+    before = """
+import my_project
+pixels = torch.rand(700, 3, 8, 8)
+pixels[699] = pixels[0]
+my_project.train_set = my_project.Digits(pixels, [i % 3 for i in range(700)])
+cdist, sizes = torch.cdist, []
+def measured(*args, **options):
+    sizes.append(cdist(*args, **options).numel())
+    return cdist(*args, **options)
+torch.cdist = measured
+"""
+    largest, groups = run("Copies and a grouped split", "(max(sizes), groups)", before=before)
+    assert largest <= 256 * 700
+    assert groups[699] == groups[0] == 0 and len(groups.unique()) == 699
+
+
+@executed
 def test_groups_of_ones_own_may_mix_classes():
     own = ("groups = copies", "groups = 1000 + torch.arange(60) // 6 * 7")
     result = "dict(groups=groups, conflicts=conflicts, train=train, val=val)"

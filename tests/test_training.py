@@ -416,3 +416,55 @@ def test_a_loss_module_goes_to_the_device_with_its_class_weights():
         fit(torch.nn.Linear(7, 3), [(torch.randn(4, 7), torch.arange(4) % 3)], 1,
             loss_fn=loss, device=meta)  # fmt: skip
     assert loss.weight.device == meta
+
+
+# --- many classes
+
+
+def many(classes, steps=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(steps * 20, 6, generator=generator)
+    y = torch.randint(classes, (steps * 20,), generator=generator)
+    return list(zip(x.split(20), y.split(20), strict=True))
+
+
+def test_a_checkpoint_does_not_grow_with_the_classes_times_steps_or_classes(tmp_path):
+    """It grew by C x C numbers an epoch and C numbers a step: 2.4 MB and 8 MB here."""
+    classes, file = 2_000, tmp_path / "run.pt"
+    model = torch.nn.Linear(6, classes)
+    sizes = []
+    for patience in (1, 4):  # epochs, as the score is always the same
+        options = {"val_batches": many(classes), "monitor": lambda confusion: 0.0}
+        history = fit(
+            model, many(classes), 9, patience=patience, checkpoint=file, resume=True, device=CPU,
+            show_progress=False, **options,
+        )  # fmt: skip
+        sizes.append(file.stat().st_size)
+    assert len(history.train) == 5 and history.shares.shape == (15, 0)
+    assert "confusion" not in history.validation[0] and len(history.train[0]["recall"]) == classes
+    assert (sizes[1] - sizes[0]) / 3 < 60 * classes
+
+
+def test_a_monitor_of_the_matrix_gets_it_with_many_classes_too():
+    classes, seen = 300, []
+    model = torch.nn.Linear(6, classes)
+
+    def monitor(confusion):
+        seen.append(confusion)
+        return metrics.recall_of([1, 2])(confusion)
+
+    batches = many(classes)
+    history = fit(
+        model, batches, 1, val_batches=batches, monitor=monitor, device=CPU, show_progress=False
+    )
+    record = evaluate(model, batches, CPU)
+    assert record.pop("confusion") == [list(row) for row in seen[0]]
+    assert history.validation == [record]
+
+
+def test_an_epoch_of_many_classes_makes_no_matrix(monkeypatch):
+    monkeypatch.setattr(metrics, "confusion", None)
+    model = torch.nn.Linear(6, 20_000)  # whose matrix would take 3.2 GB
+    batches = many(20_000)
+    history = fit(model, batches, 1, val_batches=batches, device=CPU, show_progress=False)
+    assert len(history.validation[0]["recall"]) == 20_000

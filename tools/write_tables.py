@@ -5,7 +5,8 @@ python tools/write_tables.py --check    exit with 1 if one is out of date
 
 The lessons' minutes come from notebooks/timings.json, the leaderboard from
 notebooks/leaderboard.json, the fast recipes from notebooks/fast.json, the curve of LDAM-DRW's own
-recipe from benchmarks/results/ldam_drw.json.
+recipe from benchmarks/results/ldam_drw.json, the growth of time and memory from
+benchmarks/results/scale.json.
 """
 
 import argparse
@@ -28,6 +29,8 @@ from timings import read_timings
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "teaching.md"
+BENCHMARK = ROOT / "benchmarks" / "README.md"
+SCALE = ROOT / "benchmarks" / "results" / "scale.json"
 BOARD, FAST = NOTEBOOKS / "leaderboard.json", NOTEBOOKS / "fast.json"
 PAPER = ROOT / "benchmarks" / "results" / "ldam_drw.json"
 READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
@@ -127,6 +130,20 @@ def fast_table() -> str:
     return markdown_table(heads, rows)
 
 
+def scale_table() -> str:
+    """Time and memory at each size, the exponent of the time, and the bounds."""
+    record, rows = json.loads(SCALE.read_text(encoding="utf-8")), []
+    for name, sizes in record["jobs"].items():
+        rows.append([
+            name,
+            *(f"{size['seconds']:.2f} s, {size['peak MB']:,.0f} MB" for size in sizes),
+            " and ".join(f"{exponent:.2f}" for exponent in record["exponents"][name]),
+            f"{record['bytes an item'][name]:,}",
+        ])  # fmt: skip
+    heads = [f"{size['items']:,}" for size in sizes]
+    return markdown_table(["n", *heads, "exponents", "bound, bytes an item"], rows)
+
+
 def draw_leaderboard(path: Path):
     return plots.leaderboard(leaderboard(path), baseline="cross-entropy").figure
 
@@ -202,6 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         (README, "leaderboard", leaderboard_table()),
         (README, "fast", fast_table()),
         (GUIDE, "teaching", teaching_table()),
+        (BENCHMARK, "scale", scale_table()),
     ):
         old = document.read_text(encoding="utf-8")
         new = with_table(old, name, table)

@@ -3,6 +3,7 @@
 The images stay there as uint8 and are augmented there, a batch at a time.
 """
 
+import reprlib
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -29,15 +30,16 @@ class Batches:
         mean: one number a channel, in units of [0, 1] pixels; `channel_statistics` finds it.
         std: likewise, above 0.
         shuffle: a random order, another one in each pass.
-        sampler: any torch ``Sampler`` (or iterable) of indices, in place of `shuffle`.
+        sampler: any torch ``Sampler`` (or iterable) of indices, whole numbers, in place of
+            `shuffle`.
         augment: functions ``(uint8 images, targets, generator) -> (images, targets)``, run in order
             before normalisation, on the device. They see the targets, so a policy may depend on the
             class, and they may mix images.
         device: the best there is unless given.
 
     Raises:
-        ValueError: a batch size below 1, a std that is not above 0, or both `shuffle` and a
-            sampler.
+        ValueError: a batch size below 1, a mean or std that is no usable number, or both `shuffle`
+            and a sampler; in a pass, a sampler that gives nothing, or no indices of the images.
 
     Example:
         >>> images = torch.randint(256, (5, 8, 8, 3), dtype=torch.uint8)
@@ -96,21 +98,37 @@ class Batches:
 
     def _order(self, generator: torch.Generator | None) -> Tensor:
         if self.sampler is not None:
-            return self._drawn(self.sampler)
+            return sampled(self.sampler, len(self.labels)).to(self.device)
         if self.shuffle:
             return torch.randperm(len(self.labels), generator=generator, device=self.device)
         return torch.arange(len(self.labels), device=self.device)
 
-    def _drawn(self, sampler: Iterable[int]) -> Tensor:
-        """What the sampler draws; of a wrong number torch would not say where it comes from."""
-        drawn, n = torch.tensor(list(sampler)), len(self.labels)
-        whole = not (drawn.numel() and (drawn.is_floating_point() or drawn.is_complex()))
-        if not whole or ((drawn < 0) | (drawn >= n)).any():
-            raise ValueError(
-                f"the sampler draws {drawn.dtype} from {drawn.min()} to {drawn.max()}, and there "
-                f"are {n} images; it must draw whole numbers from 0 to {n - 1}."
-            )
-        return drawn.to(self.device, torch.int64)
+
+def sampled(sampler: Iterable[int], images: int) -> Tensor:
+    """The indices that a sampler gives, int64 (M,), on the CPU, where they are checked.
+
+    Raises:
+        ValueError: it gives none, or others than of so many images.
+    """
+    drawn = list(sampler)
+    if not drawn:
+        raise ValueError("the sampler gives no index; check its weights and its length.")
+    try:
+        indices = torch.tensor(drawn)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        indices = torch.tensor([])  # text, None, or lists of several lengths
+    if indices.ndim != 1 or indices.is_floating_point() or indices.dtype == torch.bool:
+        raise ValueError(
+            f"the sampler gives {reprlib.repr(drawn[0])}; it must give one whole number at a time, "
+            "the index of an image."
+        )
+    low, high = int(indices.min()), int(indices.max())
+    if low < 0 or high >= images:
+        raise ValueError(
+            f"the sampler gives indices from {low} to {high} for {images} images; make it for the "
+            "images of these batches."
+        )
+    return indices.long()
 
 
 def scale_and_shift(mean: Iterable[float], std: Iterable[float]) -> tuple[Tensor, Tensor]:
@@ -126,7 +144,7 @@ def scale_and_shift(mean: Iterable[float], std: Iterable[float]) -> tuple[Tensor
         scale and shift, float32 (3, 1, 1).
 
     Raises:
-        ValueError: a std that is not above 0.
+        ValueError: not one finite number a channel, or a std that is not above 0.
 
     Example:
         >>> scale, shift = scale_and_shift(mean=[0.5] * 3, std=[0.25] * 3)
@@ -134,9 +152,11 @@ def scale_and_shift(mean: Iterable[float], std: Iterable[float]) -> tuple[Tensor
         2.0
     """
     means, stds = torch.tensor(list(mean)), torch.tensor(list(std))
-    for name, values in (("mean", means), ("std", stds)):
-        if values.shape != (3,) or not values.isfinite().all():
-            raise ValueError(f"{name} is {values.tolist()}; give a number for each of 3 channels.")
+    for name, numbers in (("mean", means), ("std", stds)):
+        if numbers.shape != (3,) or not numbers.isfinite().all():
+            raise ValueError(
+                f"{name} is {numbers.tolist()}; give one finite number for each of 3 channels."
+            )
     if not (stds > 0).all():
         raise ValueError(f"std is {stds.tolist()}; every channel needs a positive number.")
     return (1 / (255 * stds)).view(3, 1, 1), (-means / stds).view(3, 1, 1)
@@ -188,6 +208,10 @@ class RandomCrop:
     Args:
         padding: pixels, less than the side of the images.
 
+    Raises:
+        ValueError: a padding that is no whole number or negative; once called, images that are too
+            small for it: a reflection has no more lines than the image.
+
     Example:
         >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
         >>> RandomCrop(padding=0)(images, torch.tensor([0, 1]), None)[0].equal(images)
@@ -195,12 +219,19 @@ class RandomCrop:
     """
 
     def __init__(self, padding: int = 4):
+        if type(padding) is not int or padding < 0:
+            raise ValueError(f"padding is {padding!r}; give a whole number of pixels, 0 or more.")
         self.padding = padding
 
     def __call__(
         self, images: Tensor, targets: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         n, channels, height, width = images.shape
+        if self.padding >= min(height, width):
+            raise ValueError(
+                f"images of {height} x {width} pixels are too small for RandomCrop(padding="
+                f"{self.padding}); give less than {min(height, width)}."
+            )
         rows = self._source_lines(n, height, images.device, generator)
         columns = self._source_lines(n, width, images.device, generator)
         first = torch.arange(n, device=images.device).view(n, 1, 1) * height

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from imbalkit.checks import indices_by_class
 from imbalkit.data.images import ImageSet
 from imbalkit.data.picture import UnreadableImage, read_image
 from imbalkit.optional import optional
@@ -60,8 +61,8 @@ class ImportedFolder:
         """A row a class, the most frequent first: images, skipped files, sizes and modes."""
         rows = {}
         lost = Counter(class_of(file) for file in self.skipped)
-        for c, name in enumerate(self.images.classes):
-            members = (self.images.labels == c).nonzero().flatten()
+        labels, classes = self.images.labels.numpy(), self.images.classes
+        for name, members in zip(classes, indices_by_class(labels, len(classes)), strict=True):
             (low, _), (high, _) = (getattr(self.sizes[members], m)(0) for m in ("min", "max"))
             modes = Counter(self.modes[i] for i in members).most_common()
             rows[name] = {
@@ -84,7 +85,8 @@ class ImportedFolder:
         old = self.images.labels[chosen]
         present, labels = old.unique(return_inverse=True)
         names = [self.images.classes[c] for c in present.tolist()]
-        gone = tuple(name for name in self.images.classes if name not in names)
+        kept = set(names)
+        gone = tuple(name for name in self.images.classes if name not in kept)
         images = ImageSet(self.images.images[chosen], labels, tuple(names), self.images.source)
         return replace(
             self,
@@ -167,7 +169,8 @@ def import_folder(path: str | os.PathLike, size: int = 32) -> ImportedFolder:
         for x in root.iterdir()
         if os.path.isdir(x) and not x.name.startswith(".")
     }
-    labels = torch.tensor([classes.index(owner) for owner in owners])
+    number_of = {name: c for c, name in enumerate(classes)}
+    labels = torch.tensor([number_of[owner] for owner in owners])
     images = torch.from_numpy(np.stack(pixels))
     return ImportedFolder(
         ImageSet(images, labels, tuple(classes), f"folder {printable_name(root.resolve().name)}"),

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbalkit.checks import as_labels, check_whole
+from imbalkit.checks import as_labels, check_whole, indices_by_class
 from imbalkit.data.images import ImageSet
 from imbalkit.schema import list_of, number, one_of, record, text, whole
 from imbalkit.sealed import read_json, write_json
@@ -101,11 +101,11 @@ def long_tail_indices(labels: ArrayLike, counts: Sequence[int], seed: int = 0) -
         [0, 0, 0, 1]
     """
     classes = as_labels(labels, len(counts)).numpy()
+    of_class = indices_by_class(classes, len(counts))
     # The old generator: the public subset was drawn with it.
     random = np.random.RandomState(check_whole(seed, "seed", 0))
     chosen = []
-    for c, wanted in enumerate(counts):
-        members = np.flatnonzero(classes == c)
+    for c, (members, wanted) in enumerate(zip(of_class, counts, strict=True)):
         if not 1 <= check_whole(wanted, f"count of class {c}", 0) <= len(members):
             raise ValueError(
                 f"class {c} has {len(members)} images and {wanted} are wanted; "
@@ -149,8 +149,7 @@ def stratified_split(
     classes = as_labels(labels).numpy()
     random = np.random.default_rng(check_whole(seed, "seed", 0))
     in_validation = np.zeros(len(classes), dtype=bool)
-    for c in range(classes.max() + 1):
-        members = np.flatnonzero(classes == c)
+    for c, members in enumerate(indices_by_class(classes)):
         if len(members) < 2:
             raise ValueError(
                 f"class {c} has {len(members)} of the {len(classes)} images and a split needs 2, "

@@ -1,6 +1,6 @@
 """The best one-to-one assignment of rows to columns, without a library for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -60,21 +60,22 @@ def best_assignment(gains: np.ndarray) -> np.ndarray:
     return column_of
 
 
-def named_numbering(numbering: Sequence[int]) -> str:
-    """A numbering in words: what each label becomes, -1 where no image has it.
+def named_numbering(numbering: Mapping[int, int]) -> str:
+    """A numbering in words: what each label becomes.
 
     Example:
-        >>> named_numbering([1, 2, 3, -1])
+        >>> named_numbering({0: 1, 1: 2, 2: 3})
         'label + 1'
-        >>> named_numbering([0, 1, 3, 4, -1])
+        >>> named_numbering({0: 0, 1: 1, 2: 3, 3: 4})
         'label + 1 from 2 on'
-        >>> named_numbering([2, 0, 1])
+        >>> named_numbering({0: 2, 1: 0, 2: 1})
         '0 -> 2, 1 -> 0, 2 -> 1'
     """
-    moved = {c: new - c for c, new in enumerate(numbering) if new not in (-1, c)}
-    seen = [c for c, new in enumerate(numbering) if new != -1]
+    moved = {label: new - label for label, new in numbering.items() if new != label}
     first = min(moved, default=0)
-    if len(set(moved.values())) == 1 and list(moved) == [c for c in seen if c >= first]:
+    if len(set(moved.values())) == 1 and sorted(moved) == sorted(
+        c for c in numbering if c >= first
+    ):
         words = f"label {'+' if moved[first] > 0 else '-'} {abs(moved[first])}"
-        return words if first == seen[0] else f"{words} from {first} on"
+        return words if first == min(numbering) else f"{words} from {first} on"
     return ", ".join(f"{c} -> {numbering[c]}" for c in list(moved)[:6])

@@ -22,6 +22,7 @@ OUTPUTS = 0.15  # share of the time budget for the outputs on each sample
 COMPARED = 400  # images whose dependence on their labels is measured
 SECONDS_TO_DRAW = 3e-8  # a new weight, and its norm
 OF_EACH = 20  # images of a class that this needs
+FEWEST_OF_EACH = 4  # where there are many classes: of one or two images nothing can be seen
 
 
 def gather(
@@ -198,6 +199,8 @@ def look_for_reasons(record: Record, clock: Clock) -> dict:
 def label_dependence(sample: Sample, usable: Tensor, classes: int) -> float | None:
     """`measuring.dependence` on up to 400 images, as even over the classes as they come.
 
+    Of many classes those with most images are taken, so that each has several among the 400.
+
     Returns:
         None for indices, of words for example, whose distances mean nothing, and for too few
         images to see a fine relation.
@@ -205,9 +208,12 @@ def label_dependence(sample: Sample, usable: Tensor, classes: int) -> float | No
     if not sample.inputs.is_floating_point() and sample.inputs.dtype != torch.uint8:
         return None
     counts = torch.bincount(sample.labels[usable], minlength=classes)
-    needed = min(OF_EACH, max(2, COMPARED // classes))
-    enough = counts[sample.labels.clamp(0, classes - 1)] >= needed
-    rows = measure.mixed_rows(sample.labels, usable & enough, COMPARED, per_class=True)
+    needed = min(OF_EACH, max(FEWEST_OF_EACH, COMPARED // classes))
+    largest = counts.argsort(descending=True, stable=True)[: COMPARED // needed]
+    enough = torch.zeros(classes, dtype=torch.bool)
+    enough[largest] = counts[largest] >= needed
+    chosen = usable & enough[sample.labels.clamp(0, classes - 1)]
+    rows = measure.mixed_rows(sample.labels, chosen, COMPARED, per_class=True)
     labels = sample.labels[rows]
     if not len(rows) or len(rows) - labels.bincount().max() < COMPARED // 4:
         return None

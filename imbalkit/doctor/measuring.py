@@ -477,7 +477,7 @@ def dependence(inputs: Tensor, labels: Tensor) -> float:
     kernel = torch.exp(-squared / squared[squared > 0].median())
     kernel -= kernel.mean(0, keepdim=True)
     kernel -= kernel.mean(1, keepdim=True)
-    one_hot = F.one_hot(labels).float()
+    one_hot = F.one_hot(labels.unique(return_inverse=True)[1]).float()
     one_hot /= one_hot.sum(0).clamp_min(1).sqrt()
     generator = torch.Generator().manual_seed(0)
 

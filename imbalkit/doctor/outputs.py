@@ -17,6 +17,10 @@ from imbalkit.monitor import ROUNDING
 # Operations that only rearrange numbers; the activation, if any, stands behind them.
 RESHAPING = ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "Slice", "Select", "Alias")
 SQUASHING = ("Softmax", "Sigmoid")
+MOST_ROWS = 256  # made-up scores given to a loss at once: of 10,000 classes each is 40 kB
+MOST_WEIGHED = (
+    10_000  # classes whose weights are looked for, which takes the square of their number
+)
 BOUNDING = ("Relu", "Tanh", "Hardtanh", "Clamp", "ClampMin")
 
 
@@ -135,22 +139,21 @@ def first_line(error: Exception) -> str:
 
 def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     classes = logits.shape[1]
-    labels = torch.arange(classes, device=logits.device)
-    right = F.one_hot(labels, classes).to(logits)
-    y = right.to(targets.dtype) if targets.ndim == 2 and targets.shape[1] > 1 else labels
+    rows = min(classes, MOST_ROWS)
+    some = torch.linspace(0, classes - 1, rows, dtype=torch.float64).round().long()
+    right = F.one_hot(some, classes).to(logits)
     generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(classes, classes, generator=generator).to(logits)
+    scores = torch.randn(rows, classes, generator=generator).to(logits)
 
-    def loss(x: Tensor, repeat: int = 1) -> Tensor:
-        return loss_fn(x.repeat(repeat, 1), torch.cat([y] * repeat)).mean()
+    def loss_of(labels: Tensor) -> Callable:
+        labels = labels.to(logits.device)
+        soft = targets.ndim == 2 and targets.shape[1] > 1
+        y = F.one_hot(labels, classes).to(targets.dtype) if soft else labels
+        return lambda x, repeat=1: loss_fn(x.repeat(repeat, 1), torch.cat([y] * repeat)).mean()
 
+    loss = loss_of(some)
     if _is_least_at_0_and_1(loss, right, 1 / classes):
-        return _facts(loss, "probabilities", scores.softmax(1), right)
-    facts = _facts_of_scores(loss, scores, right)
-    return replace(facts, cancels=_cancels(loss_fn, facts.weights, y, scores))
-
-
-def _facts_of_scores(loss: Callable, scores: Tensor, right: Tensor) -> LossFacts:
+        return _facts(loss, "probabilities", scores.softmax(1), right, 1 / classes)
     plain, shifted = loss(scores).item(), loss(scores + 3).item()
     tolerance = 1e-3 * (1 + abs(plain))
     wants = "logits" if abs(shifted - plain) < tolerance else "other"
@@ -160,7 +163,10 @@ def _facts_of_scores(loss: Callable, scores: Tensor, right: Tensor) -> LossFacts
     # A loss of each output by itself, as BCEWithLogitsLoss: wants large scores of either sign.
     if wants == "other" and 0 <= loss(60 * (2 * right - 1)).item() < 1e-3:
         wants, right = "logits", 2 * right - 1
-    return _facts(loss, wants, scores, right)
+    facts = _facts(loss, wants, scores, right)
+    if rows < classes:
+        facts = replace(facts, weights=_pull_of_many(loss_of, logits))
+    return replace(facts, cancels=_cancels(loss_of, facts.weights, scores))
 
 
 def _binary_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
@@ -176,7 +182,7 @@ def _binary_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFact
 
     right = (sign + 1) / 2
     if _is_least_at_0_and_1(loss, right, 0.5):
-        return _facts(loss, "probabilities", 0.5 + 0.1 * sign, right)
+        return _facts(loss, "probabilities", 0.5 + 0.1 * sign, right, 0.5)
     return _facts(loss, "logits", sign * 0.3, sign)
 
 
@@ -198,10 +204,15 @@ def _is_margin(loss: Callable, right: Tensor) -> bool:
         return False
 
 
-def _facts(loss: Callable, wants: str, scores: Tensor, right: Tensor) -> LossFacts:
-    """What remains to be found: `scores` are some, `right` is best where it is large."""
-    of_equal = 1 / len(right) if wants == "probabilities" else 0.0
-    sums, equal = _adds_up(loss, scores), torch.full_like(right, of_equal)
+def _facts(
+    loss: Callable, wants: str, scores: Tensor, right: Tensor, guess: float = 0.0
+) -> LossFacts:
+    """What remains to be found.
+
+    Args:
+        scores: some. right: best where it is large. guess: the score of each class of a guess.
+    """
+    sums, equal = _adds_up(loss, scores), torch.full_like(right, guess)
     floor, squashes, breaks = 0.0, False, False
     if wants == "logits":
         floor, squashes = _floor(loss, right, equal)
@@ -242,15 +253,30 @@ def _pull(loss: Callable, equal: Tensor) -> Tensor | None:
     return size / size.mean()
 
 
-def _cancels(loss_fn: Callable, weights: Tensor | None, y: Tensor, like: Tensor) -> bool:
+def _pull_of_many(loss_of: Callable, logits: Tensor) -> Tensor | None:
+    """`_pull` some classes at a time, each time with class 0: a loss may divide by all weights."""
+    classes, pulls = logits.shape[1], []
+    if classes > MOST_WEIGHED:
+        return None
+    for some in torch.arange(classes).split(MOST_ROWS):
+        labels = torch.cat([torch.zeros_like(some[:1]), some])
+        pull = _pull(loss_of(labels), logits.new_zeros(len(labels), classes))
+        if pull is None or pull[0] == 0:
+            return None
+        pulls.append(pull[1:] / pull[0])
+    size = torch.cat(pulls)
+    return size / size.mean()
+
+
+def _cancels(loss_of: Callable, weights: Tensor | None, like: Tensor) -> bool:
     """Does an image alone pull as strongly in the heaviest class as in the lightest?"""
     if weights is None:
         return False
     pulls = []
-    for c in (int(weights.argmax()), int(weights.argmin())):
+    for label in (weights.argmax(), weights.argmin()):
         scores = torch.zeros_like(like[:1], requires_grad=True)
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(loss_fn(scores, y[c : c + 1]).mean(), scores)
+            (gradient,) = torch.autograd.grad(loss_of(label[None])(scores), scores)
         pulls.append(gradient.norm().item())
     return max(pulls) < 1.01 * min(pulls)
 

@@ -19,6 +19,8 @@ from imbalkit.doctor.tasks import Task
 
 # A fifth: 28 % right of ten balanced classes, 60 % of two.
 LITTLE = 0.2
+# With fewer images a class some numbering of the classes fits any answers: with one it fits all.
+FEWEST_TO_RENUMBER = 5
 
 Kind = Literal["logits", "probabilities", "log_probabilities"]
 
@@ -297,21 +299,23 @@ class Record:
         return self.loss.wants == "log_probabilities" and self.train_kind != "log_probabilities"
 
     @property
-    def renumbered(self) -> tuple[float, list[int]]:
+    def renumbered(self) -> tuple[float, dict[int, int]]:
         """Accuracy in evaluation with its classes renumbered in the best way, and that numbering.
 
         The numbering is chosen on every other image and judged on those between: with few images
-        of many classes one that fits them all is found by chance.
+        of many classes one that fits them all is found by chance. 0 where there are too few.
         """
         p = self.on_eval
-        if p is None or len(p.labels) < 2:
-            return 0.0, []
-        pairs = (p.labels * self.classes + p.predicted)[::2]
-        confusion = torch.bincount(pairs, minlength=self.classes**2)
-        columns = best_assignment(confusion.view(self.classes, self.classes).numpy())
-        hits = p.predicted[1::2] == torch.from_numpy(columns)[p.labels[1::2]]
-        seen = p.present.nonzero().flatten().tolist()
-        numbering = [int(columns[c]) if c in seen else -1 for c in range(self.classes)]
+        if p is None or len(p.labels) < FEWEST_TO_RENUMBER * int(p.present.sum()):
+            return 0.0, {}
+        # Classes that occur, numbered without gaps: most of 10,000 do not.
+        seen, places = torch.cat([p.labels, p.predicted]).unique(return_inverse=True)
+        labels, predicted = places.view(2, -1)
+        pairs = (labels * len(seen) + predicted)[::2]
+        confusion = torch.bincount(pairs, minlength=len(seen) ** 2)
+        columns = torch.from_numpy(best_assignment(confusion.view(len(seen), len(seen)).numpy()))
+        hits = predicted[1::2] == columns[labels[1::2]]
+        numbering = {int(seen[c]): int(seen[columns[c]]) for c in labels.unique()}
         return int(hits.sum()) / len(hits), numbering
 
 

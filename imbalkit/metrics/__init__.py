@@ -18,6 +18,8 @@ from imbalkit.metrics.figures import (
     prior_entropy,
     recall_of,
     summary,
+    summary_of_counts,
+    summary_of_predictions,
 )
 from imbalkit.metrics.tables import Report, report
 
@@ -38,4 +40,6 @@ __all__ = [
     "recall_of",
     "report",
     "summary",
+    "summary_of_counts",
+    "summary_of_predictions",
 ]

@@ -79,7 +79,12 @@ def per_class(confusion: ArrayLike) -> dict[str, NDArray[np.float64]]:
         {'recall': [0.75, 0.0], 'precision': [1.0, 0.0], 'f1': [0.8571428571428571, 0.0]}
     """
     cells = check_confusion(confusion)
-    hits, true, predicted = np.diag(cells), cells.sum(1), cells.sum(0)
+    return _scores(np.diag(cells), cells.sum(1), cells.sum(0))
+
+
+def _scores(
+    hits: np.ndarray, true: np.ndarray, predicted: np.ndarray
+) -> dict[str, NDArray[np.float64]]:
     return {
         "recall": _share_of(hits, true),
         "precision": _share_of(hits, predicted),
@@ -114,15 +119,78 @@ def summary(confusion: ArrayLike) -> dict[str, Any]:
         (0.9, 0.5, [1.0, 0.0])
     """
     cells = check_confusion(confusion)
-    scores = per_class(cells)
+    return summary_of_counts(np.diag(cells), cells.sum(1), cells.sum(0))
+
+
+def summary_of_counts(hits: ArrayLike, true: ArrayLike, predicted: ArrayLike) -> dict[str, Any]:
+    """As `summary`, from three counts a class: with 10,000 classes a matrix has 100 million cells.
+
+    Derived in lesson 01.
+
+    Args:
+        hits: images of each class that are predicted as it, integers (C,).
+        true: images of each class, integers (C,).
+        predicted: predictions of each class, integers (C,).
+
+    Returns:
+        the dict of `summary`.
+
+    Raises:
+        ValueError: counts that are of no matrix.
+
+    Example:
+        >>> summary_of_counts(hits=[90, 0], true=[90, 10], predicted=[100, 0])["accuracy"]
+        0.9
+    """
+    hits, true, predicted = map(to_numpy, (hits, true, predicted))
+    if not hits.shape == true.shape == predicted.shape or true.sum() != predicted.sum():
+        raise ValueError(
+            "hits, true and predicted are counts of the same images: give three numbers for each "
+            "class, and as many predictions as images."
+        )
+    if true.sum() == 0 or (hits < 0).any() or (hits > np.minimum(true, predicted)).any():
+        raise ValueError(
+            "hits must be 0 or more and at most the images and the predictions of each class, "
+            "with at least one image in all."
+        )
+    scores, images = _scores(hits, true, predicted), true.sum()
     return {
-        "accuracy": float(np.trace(cells) / cells.sum()),
+        "accuracy": float(hits.sum() / images),
         "balanced_accuracy": float(scores["recall"].mean()),
         "macro_f1": float(scores["f1"].mean()),
         "worst_recall": float(scores["recall"].min()),
         "recall": scores["recall"].tolist(),
-        "predicted_share": (cells.sum(0) / cells.sum()).tolist(),
+        "predicted_share": (predicted / images).tolist(),
     }
+
+
+def summary_of_predictions(
+    labels: ArrayLike, predictions: ArrayLike, num_classes: int
+) -> dict[str, Any]:
+    """As `summary` of their confusion matrix, which is not made: for many classes.
+
+    Derived in lesson 01.
+
+    Args:
+        labels: true classes, integers (N,) from 0 to ``num_classes - 1``.
+        predictions: predicted classes, integers (N,).
+        num_classes: C.
+
+    Returns:
+        the dict of `summary`.
+
+    Raises:
+        ValueError: as `confusion`.
+
+    Example:
+        >>> summary_of_predictions([0, 0, 7], [0, 1, 7], num_classes=10_000)["worst_recall"]
+        0.0
+    """
+    true = check_class_numbers(labels, "labels", num_classes)
+    predicted = check_class_numbers(predictions, "predictions", num_classes)
+    check_same_length(true, predicted, "predictions")
+    counted = (true[true == predicted], true, predicted)
+    return summary_of_counts(*(np.bincount(c, minlength=num_classes) for c in counted))
 
 
 def recall_of(classes: ArrayLike) -> Callable[[ArrayLike], float]:
@@ -323,4 +391,6 @@ __all__ = [
     "prior_entropy",
     "recall_of",
     "summary",
+    "summary_of_counts",
+    "summary_of_predictions",
 ]

@@ -198,7 +198,7 @@ def train_eval_mismatch(record: Record) -> Answer:
 def _alike_mix(record: Record) -> tuple[Tensor, Tensor]:
     """Rows of the training and of the evaluation sample, as many of each class in both."""
     pairs = []
-    for c in range(record.classes):
+    for c in record.train.labels.unique():
         ours = ((record.train.labels == c) & record.usable).nonzero().flatten()
         theirs = ((record.eval.labels == c) & record.eval_usable).nonzero().flatten()
         count = min(len(ours), len(theirs))
@@ -271,7 +271,8 @@ def labels_out_of_step(record: Record) -> Answer:
         return NotChecked("the same inputs come with several labels: see the different images")
     if record.dependence is None:
         return NotChecked(
-            "needs 20 usable images of each class, 100 outside the largest, and no indices"
+            "needs 20 usable images of each class (4 of each of 100), 100 outside the largest, "
+            "and no indices"
         )
     numbers = {
         "dependence of labels on images, training": f"{record.dependence:.1f} standard deviations"

@@ -85,9 +85,9 @@ WRONG = [
     (lambda: plots.precision_recall({}, {"x": [1]}), "give .precision, recall."),
     (lambda: metrics.group_recall(0.5, [3, 2]), "entries"),
     # numbers that name nothing
-    (lambda: draws(-1, 0), "sampler draws .* from -1 to 0"),
-    (lambda: draws(0, 4), "there are 4 images"),
-    (lambda: draws(0.0, 1.0), "draws torch.float32"),
+    (lambda: draws(-1, 0), "sampler gives .* from -1 to 0"),
+    (lambda: draws(0, 4), "for 4 images"),
+    (lambda: draws(0.0, 1.0), "sampler gives 0.0"),
     (lambda: official_files("mnist"), "there is no data set 'mnist'"),
     (lambda: cifar_state("nowhere", ""), "there is no data set ''"),
     (lambda: fast.Muon([]), "there is no parameter"),

@@ -30,6 +30,7 @@ from imbalkit.doctor.checks import answers
 from imbalkit.doctor.examination import gather, label_dependence
 from imbalkit.doctor.outputs import double_softmax_floor, examine_loss, last_operation
 from imbalkit.doctor.reading import Clock, read
+from imbalkit.doctor.tasks import Task
 from imbalkit.losses import FocalLoss, LDAMLoss, LogitAdjustedLoss
 from imbalkit.models import CosineClassifier
 from imbalkit.multitask import DifficultyLoss, WithDifficulty
@@ -1222,12 +1223,13 @@ def test_labels_of_many_classes_are_not_accused_of_what_cannot_be_seen():
 def test_the_dependence_on_many_labels_is_measured_where_classes_have_images():
     """300 classes, 100 of them with 4 images and more: the labels depend on the images, or not."""
     x, y = many_classes(300, 1_200)
-    sample = read(batches(x, y), "training", time.perf_counter() + 5).with_classes(300, False)
+    sample = read(batches(x, y), "training", time.perf_counter() + 5)
+    sample = sample.with_classes(Task(300, False))
     usable = torch.ones(len(y), dtype=torch.bool)
     assert label_dependence(sample, usable, 300) > 20
     shuffled = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(1))]
     sample = read(batches(x, shuffled), "training", time.perf_counter() + 5)
-    assert abs(label_dependence(sample.with_classes(300, False), usable, 300)) < 4
+    assert abs(label_dependence(sample.with_classes(Task(300, False)), usable, 300)) < 4
 
 
 def test_no_numbering_is_found_where_each_class_has_an_image_or_two():
@@ -1240,4 +1242,4 @@ def test_no_numbering_is_found_where_each_class_has_an_image_or_two():
         for seed, name in ((0, "training"), (1, "evaluation"))
     )
     record = gather(model, train, evaluation, F.cross_entropy, None, Clock(2))
-    assert record.on_eval.accuracy < 0.05 and record.renumbered == 0
+    assert record.on_eval.accuracy < 0.05 and record.renumbered[0] == 0

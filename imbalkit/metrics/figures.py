@@ -13,6 +13,7 @@ from imbalkit.checks import (
     entropy,
     entropy_of_counts,
     is_number,
+    to_floats,
     to_numpy,
 )
 from imbalkit.metrics.checks import (
@@ -142,8 +143,12 @@ def summary_of_counts(hits: ArrayLike, true: ArrayLike, predicted: ArrayLike) ->
         >>> summary_of_counts(hits=[90, 0], true=[90, 10], predicted=[100, 0])["accuracy"]
         0.9
     """
-    hits, true, predicted = map(to_numpy, (hits, true, predicted))
-    if not hits.shape == true.shape == predicted.shape or true.sum() != predicted.sum():
+    hits, true, predicted = (to_floats(counts, "counts") for counts in (hits, true, predicted))
+    if (
+        hits.ndim != 1
+        or not hits.shape == true.shape == predicted.shape
+        or true.sum() != predicted.sum()
+    ):
         raise ValueError(
             "hits, true and predicted are counts of the same images: give three numbers for each "
             "class, and as many predictions as images."
@@ -186,6 +191,7 @@ def summary_of_predictions(
         >>> summary_of_predictions([0, 0, 7], [0, 1, 7], num_classes=10_000)["worst_recall"]
         0.0
     """
+    num_classes = check_whole(num_classes, "num_classes")
     true = check_class_numbers(labels, "labels", num_classes)
     predicted = check_class_numbers(predictions, "predictions", num_classes)
     check_same_length(true, predicted, "predictions")

@@ -37,6 +37,13 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return False
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a GPU; None where nobody tells, as for the memory of a processor."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.mem_get_info(device)[0]
+
+
 def autocast(device: torch.device) -> AbstractContextManager:
     """Compute in bfloat16 where the processor has it natively, else change nothing."""
     if has_native_bfloat16(device):

@@ -6,6 +6,7 @@ import time
 import torch
 from torch import Tensor, nn
 
+from imbalkit.device import free_memory
 from imbalkit.doctor.copies import duplicate, renew
 from imbalkit.doctor.measuring import mixed_rows
 from imbalkit.doctor.reading import Clock
@@ -55,10 +56,8 @@ def too_large(record: Record) -> bool:
     parameters = sum(p.numel() for p in record.model.parameters())
     if parameters <= LARGE:
         return False
-    if record.device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(record.device)
-    return free < 8 * sum(p.numel() * p.element_size() for p in record.model.parameters())
+    free = free_memory(record.device)
+    return free is None or free < 8 * sum(p.numel() * p.element_size() for p in record.model.parameters())
 
 
 def probe(record: Record, clock: Clock) -> Probes | None:

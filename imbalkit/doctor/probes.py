@@ -57,7 +57,9 @@ def too_large(record: Record) -> bool:
     if parameters <= LARGE:
         return False
     free = free_memory(record.device)
-    return free is None or free < 8 * sum(p.numel() * p.element_size() for p in record.model.parameters())
+    return free is None or free < 8 * sum(
+        p.numel() * p.element_size() for p in record.model.parameters()
+    )
 
 
 def probe(record: Record, clock: Clock) -> Probes | None:

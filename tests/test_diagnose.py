@@ -233,6 +233,24 @@ def with_new_head(new):
     return diagnose(model, batches(), optimizer=None if new else optimizer)
 
 
+def with_dropout(p):
+    torch.manual_seed(0)
+    layers = nn.Linear(8, 32), nn.ReLU(), nn.Dropout(p), nn.Linear(32, 3)
+    return examined(nn.Sequential(*layers))
+
+
+EITHER = ((X[:, 3] > X[:, 3].median()) ^ (X[:, 4] > X[:, 4].median())).long()  # no line parts them
+
+
+def with_between(*between):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 64), *between, nn.Linear(64, 2))
+    return examined(model, batches(X, EITHER), steps=800)
+
+
+TAGS = torch.stack([X[:, 0] > 0.5, X[:, 1] > 1, X[:, 3] > 0.3], 1).float()
+
+
 def one_at_a_time(reduction):
     weighted = nn.CrossEntropyLoss(weight=torch.tensor([0.3, 0.9, 1.8]), reduction=reduction)
     data = [(x[None], y[None]) for x, y in zip(*points((160, 64, 32), 3.0), strict=True)]
@@ -243,6 +261,16 @@ CASES = {
     "non_finite": (lambda: diagnose(trained()[0], batches(NAN)), healthy),
     "label_range": (lambda: diagnose(trained()[0], batches(X, Y + 1)), healthy),
     "duplicate_inputs": (lambda: with_inputs(lambda x: x[:1].expand_as(x)), healthy),
+    "ignored_class": (
+        lambda: examined(mlp(), loss_fn=nn.CrossEntropyLoss(ignore_index=0)),
+        lambda: examined(mlp(), loss_fn=nn.CrossEntropyLoss(ignore_index=-1)),
+    ),
+    "dropout_too_high": (lambda: with_dropout(0.95), lambda: with_dropout(0.5)),
+    "no_nonlinearity": (lambda: with_between(), lambda: with_between(nn.ReLU())),
+    "softmax_on_multilabel": (
+        lambda: examined(mlp(), batches(X, TAGS)),
+        lambda: examined(mlp(), batches(X, TAGS), nn.BCEWithLogitsLoss(), steps=200),
+    ),
     "double_softmax": (lambda: examined(mlp(3, nn.Softmax(1))), healthy),
     "broadcast_loss": (
         lambda: examined(mlp(1), batches(X, IS_ONE), lambda out, y: (out - y).square().mean()),
@@ -319,7 +347,7 @@ CASES = {
     ),
 }
 # Of these the training notices nothing yet, or they are for information.
-NOT_FIRST = {"overfitting", "train_eval_mismatch", "class_imbalance"}
+NOT_FIRST = {"dropout_too_high", "overfitting", "train_eval_mismatch", "class_imbalance"}
 
 
 def test_every_cause_has_a_case_here():

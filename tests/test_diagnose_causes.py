@@ -108,6 +108,58 @@ def test_a_numbering_in_words():
     assert named_numbering({1: 0, 2: 1}) == "label - 1"
 
 
+def test_words_of_another_vocabulary_are_another_preparation():
+    """The same sentences, their words numbered anew: each number means another word."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(256) % 2
+    common = torch.randint(20, 40, (256, 6), generator=generator)
+    words = torch.cat([common, (y[:, None] * 5 + torch.arange(4)).expand(256, 4)], 1)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.EmbeddingBag(200, 16), nn.Linear(16, 2))
+    optimizer = train(model, batches(words, y), optimizer=Adam(model.parameters(), 0.05))
+    anew = torch.randperm(200, generator=generator)
+    for vocabulary, cause in ((anew, "train_eval_mismatch"), (torch.arange(200), "healthy")):
+        evaluation = batches(vocabulary[words], y)
+        diagnosis = diagnose(model, batches(words, y), optimizer=optimizer, eval_batches=evaluation)
+        assert diagnosis.cause == cause, diagnosis
+
+
+# ---- the network ----
+
+
+class InAList(nn.Module):
+    """Layers in a plain list, which `parameters()` does not look into."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(8, 64), nn.Linear(64, 64)]
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = (0.1 * layer(x)).relu()
+        return self.head(x)
+
+
+def test_layers_in_a_plain_list_are_missing_from_the_optimizer():
+    torch.manual_seed(0)
+    model = InAList()
+    optimizer = train(model, optimizer=SGD(model.parameters(), lr=0.01), steps=20)
+    diagnosis = diagnose(model, batches(), optimizer=optimizer)
+    finding = next(f for f in diagnosis.findings if f.cause == "not_in_optimizer")
+    assert finding.numbers["weights in use that parameters() does not find"] == "4,736 numbers"
+
+
+def test_a_loss_of_no_gradient_is_not_a_missing_step():
+    model = mlp()
+    optimizer = Adam(model.parameters())
+    train(model, loss_fn=lambda out, y: 0 * F.cross_entropy(out, y), optimizer=optimizer)
+    diagnosis = diagnose(
+        model, batches(), loss_fn=lambda out, y: 0 * F.cross_entropy(out, y), optimizer=optimizer
+    )
+    assert diagnosis.cause == "zero_gradient", diagnosis
+
+
 # ---- the loop ----
 
 

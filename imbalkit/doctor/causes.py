@@ -41,6 +41,12 @@ CAUSES = {
         "targets = targets - targets.min()  # if they begin at 1; one output: 0.0 and 1.0",
         DIAGNOSING,
     ),
+    "ignored_class": Cause(
+        "The number that the loss ignores is a class of its own. The model is never asked for it, "
+        "and gives its images to the others.",
+        "loss_fn = torch.nn.CrossEntropyLoss(ignore_index=255)  # a number that is no class",
+        DIAGNOSING,
+    ),
     "duplicate_inputs": Cause(
         "The same few images come again and again, or one image with different labels, so there is "
         "little to tell the classes apart by. Most often a dataset returns one image for every "
@@ -65,6 +71,13 @@ CAUSES = {
         "with the target of every image. What is best then is the mean of the targets, for all.",
         "loss = loss_fn(model(x).squeeze(1), y)  # both (N,), or both (N, 1)",
         DIAGNOSING,
+    ),
+    "softmax_on_multilabel": Cause(
+        "An image may have several labels, and the loss makes them share one softmax, in which a "
+        "label rises only as the others fall. Each label wants a yes or no of its own.",
+        "loss_fn = torch.nn.BCEWithLogitsLoss(pos_weight=pos_weight)\n"
+        "predicted = model(x).sigmoid() > 0.5",
+        WEIGHTS,
     ),
     "missing_log_softmax": Cause(
         "The loss wants log-probabilities, as NLLLoss does, and gets something else. It then has "
@@ -168,6 +181,18 @@ CAUSES = {
         "At your learning rate the weights hardly move, and at a much larger one the model learns. "
         "More epochs would not make up for it.",
         "for group in optimizer.param_groups:\n    group['lr'] = {rate:g}",
+        DIAGNOSING,
+    ),
+    "dropout_too_high": Cause(
+        "Dropout takes away nearly all units in training. In torch `p` is the share that goes; "
+        "some papers and libraries give the share that stays.",
+        "nn.Dropout(p=0.1)  # where a paper keeps 0.9",
+        DIAGNOSING,
+    ),
+    "no_nonlinearity": Cause(
+        "Nothing stands between the layers that is not linear, so all of them together can do what "
+        "one layer can.",
+        "nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))",
         DIAGNOSING,
     ),
     "identical_units": Cause(

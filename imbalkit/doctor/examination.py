@@ -15,6 +15,7 @@ from imbalkit.doctor.probes import probe, why_no_trials
 from imbalkit.doctor.reading import Clock, Sample
 from imbalkit.doctor.record import Kind, Predictions, Record
 from imbalkit.doctor.setup import STEP, Setup, largest_batch, new_setup
+from imbalkit.doctor.structure import is_linear, unlisted_weights
 from imbalkit.doctor.tasks import Task
 
 MIXED = 128  # images in the batch whose gradients and activations are looked at
@@ -159,8 +160,12 @@ def look_inside(record: Record) -> dict:
         size = setup.size(MIXED, 0.1)
         if size:
             found |= vars(measure.look_at_layers(model, train.rows(mixed[:size]), setup))
+            found["linear"] = is_linear(model, train, mixed, setup)
+            found["unlisted"] = unlisted_weights(
+                model, record.optimizer, train.rows(mixed[:2]), setup
+            )
         else:
-            setup.leave_out("dead units")
+            setup.leave_out("dead units", "what stands between the layers")
         size = setup.size(MIXED, 0.1, STEP)
         parts = [rows for rows in mixed.split(max(size, 1))[:3] if len(rows) > 1]
         if size:

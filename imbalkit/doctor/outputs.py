@@ -104,6 +104,7 @@ class LossFacts:
         breaks: is it infinite or NaN for very confident scores, right or wrong?
         sums: does it add up the images of a batch in place of averaging them?
         cancels: does a batch of one image pull as strongly whatever the weight of its class?
+        exclusive: do the scores of a row compete, as in a softmax?
         problem: the error that the loss raised, else "".
     """
 
@@ -114,6 +115,7 @@ class LossFacts:
     breaks: bool = False
     sums: bool = False
     cancels: bool = False
+    exclusive: bool = False
     problem: str = ""
 
 
@@ -156,7 +158,8 @@ def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
         return _facts(loss, "probabilities", scores.softmax(1), right, 1 / classes)
     plain, shifted = loss(scores).item(), loss(scores + 3).item()
     tolerance = 1e-3 * (1 + abs(plain))
-    wants = "logits" if abs(shifted - plain) < tolerance else "other"
+    exclusive = abs(shifted - plain) < tolerance
+    wants = "logits" if exclusive else "other"
     moved = (plain - shifted) / 3  # the total weight, if the loss is linear in the scores
     if wants == "other" and abs(loss(scores + 6).item() - shifted + 3 * moved) < tolerance:
         wants = "log_probabilities" if moved > 0 else "other"
@@ -166,7 +169,8 @@ def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     facts = _facts(loss, wants, scores, right)
     if rows < classes:
         facts = replace(facts, weights=_pull_of_many(loss_of, logits))
-    return replace(facts, cancels=_cancels(loss_of, facts.weights, scores))
+    cancels = _cancels(loss_of, facts.weights, scores)
+    return replace(facts, cancels=cancels, exclusive=exclusive)
 
 
 def _binary_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:

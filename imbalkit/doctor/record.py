@@ -164,6 +164,8 @@ class Record:
         first_input: what the first layer with weights gets; normalizes: the normalization layer
             before it, or "".
         layers: the later layers, and how much of their input is the same for every image.
+        linear: are several layers together as good as one?
+        unlisted: numbers that the outputs depend on and that no list of parameters has.
         ran: names of the modules that a forward pass calls.
         gradients: norm by parameter name, None where there is none.
         left_gradient: norm of the gradients found on the caller's model.
@@ -200,6 +202,8 @@ class Record:
     first_input: Tensor | None = None
     normalizes: str = ""
     layers: tuple[Layer, ...] = ()
+    linear: bool = False
+    unlisted: int = 0
     loss_value: float = math.nan
     train_loss: float = math.nan
     gradients: dict[str, float | None] = field(default_factory=dict)
@@ -234,6 +238,18 @@ class Record:
     def task(self) -> Task:
         """What is classified: images, pixels or tokens, into one class or under several labels."""
         return self.setup.task
+
+    @property
+    def ignored_share(self) -> float:
+        """Share of the training labels that the loss ignores although they number a class.
+
+        Of tokens 0: the padding is often a number of its own.
+        """
+        task, targets = self.setup.task, self.train.targets
+        if targets.is_floating_point() or targets.ndim == 2:
+            return 0.0
+        inside = [c for c in task.ignored if 0 <= c < self.classes]
+        return sum((targets == c).float().mean().item() for c in inside)
 
     @property
     def judged(self) -> Predictions | None:

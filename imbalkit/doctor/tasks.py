@@ -169,20 +169,20 @@ def find_task(scores: Tensor, read: Tensor, images: int, ignored: int = IGNORED)
         ValueError: they are no classifier's.
     """
     _refuse_regression(read)
-    targets = read[:images]
+    targets, marks = read[:images], {IGNORED, ignored}
     if scores.ndim < 3 or (targets.ndim < 2 and targets.numel() == images):
         check_outputs(scores, images)
         _refuse_embeddings(scores, targets)
         binary = is_binary(scores)
         several = not binary and targets.shape == scores.shape and _has_several(read, 1)
-        return Task(2 if binary else scores.shape[1], binary, several)
+        classes = 2 if binary else scores.shape[1]
+        return Task(classes, binary, several, ignored=frozenset(marks))
     dim = _class_dimension(scores, targets)
     if dim is None:
         check_outputs(scores, images)  # which raises
         dim = 1
     width = 1 if dim == 0 else scores.shape[dim]
     several = width > 1 and scores.shape == targets.shape and _has_several(read, dim)
-    marks = {IGNORED, ignored}
     if not read.is_floating_point() and width < 255 and bool((read == 255).any()):
         marks.add(255)  # what data sets paint the edges with
     return Task(2 if width == 1 else width, width == 1, several, dim, frozenset(marks))

@@ -73,6 +73,12 @@ def finite_data(record: Record) -> Answer:
 
 def label_range(record: Record) -> Answer:
     """Do the labels number the classes from 0?"""
+    if record.ignored_share > 0:
+        numbers = {
+            "labels with a class's number that the loss ignores": f"{record.ignored_share:.0%}",
+            "classes of the model": f"0 to {record.classes - 1}",
+        }
+        return finding("ignored_class", FAULT, numbers)
     if record.bad_targets:
         return finding("label_range", FAULT, record.bad_targets)
     labels = record.train.labels
@@ -175,6 +181,11 @@ def train_eval_mismatch(record: Record) -> Answer:
     }
     if shift > SHIFTED or stretch > STRETCHED:
         return finding("train_eval_mismatch", FAULT if record.eval_is_worse else WARNING, numbers)
+    if record.eval_is_worse and not train.is_floating_point() and train.dtype != torch.uint8:
+        apart, by_chance = _apart(train, evaluation), _apart(train[::2], train[1::2])
+        if apart > 0.2 + 2 * by_chance:
+            numbers["words that come as often in both"] = f"{1 - apart:.0%}"
+            return finding("train_eval_mismatch", FAULT, numbers)
     smooth, eval_smooth = _smoothness(train), _smoothness(evaluation)
     change = max((abs(a - b) for a, b in zip(smooth, eval_smooth, strict=True)), default=0)
     if record.eval_is_worse and change > SCRAMBLED:
@@ -211,6 +222,16 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     x = x.float()
     x = x.transpose(0, 1).flatten(1) if x.ndim == 4 else x.flatten()[None]
     return x.mean(1), x.std(1)
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    """How differently often the numbers come in both: 0 for alike, 1 for nothing in common."""
+    lowest, most = min(a.min(), b.min()), max(a.max(), b.max()) + 1
+    counts = [
+        torch.bincount((x - lowest).flatten().long(), minlength=most - lowest) for x in (a, b)
+    ]
+    shares = [c / c.sum() for c in counts]
+    return 0.5 * (shares[0] - shares[1]).abs().sum().item()
 
 
 def _smoothness(x: Tensor) -> list[float]:

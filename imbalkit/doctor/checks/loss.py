@@ -57,6 +57,16 @@ def broadcast_loss(record: Record) -> Answer:
     return finding("broadcast_loss", FAULT, {"shapes": record.setup.broadcasts})
 
 
+def softmax_on_multilabel(record: Record) -> Answer:
+    """Does a loss of several labels an image let them stand beside each other?"""
+    if not record.setup.task.several:
+        return Healthy("each image has one label")
+    if not record.loss.exclusive:
+        return Healthy("the loss judges each label by itself")
+    numbers = {"adding 3 to all outputs of an image": "changes nothing: they share one softmax"}
+    return finding("softmax_on_multilabel", FAULT, numbers)
+
+
 def missing_log_softmax(record: Record) -> Answer:
     """Does a loss of log-probabilities get them?"""
     if record.loss.problem:

@@ -16,8 +16,10 @@ from imbalkit.doctor.checks.answer import (
 )
 from imbalkit.doctor.measuring import WEIGHTED
 from imbalkit.doctor.record import Record
-from imbalkit.doctor.report import FAULT
+from imbalkit.doctor.report import FAULT, NOTE
 
+# Half of the units is usual; the papers' share to keep, 0.9 say, is torch's share to drop.
+MUCH_DROPOUT = 0.8
 # The mean of so few images is one of these images more than of the set.
 TINY_BATCH = 4
 
@@ -95,6 +97,24 @@ def dead_units(record: Record) -> Answer:
                    f"before {worst.name}"}  # fmt: skip
         return finding("dead_units", if_failing(record), numbers)
     return Healthy(f"at most {worst.constant:.0%} of a layer's units are off for every image")
+
+
+def dropout_too_high(record: Record) -> Answer:
+    """Does dropout leave enough units for something to get through?"""
+    layers = [m for m in record.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+    highest = max((layer.p for layer in layers), default=0.0)
+    if highest <= MUCH_DROPOUT:
+        return Healthy(f"dropout of {highest:g} at most" if layers else "there is no dropout")
+    numbers = {"units that dropout takes away": f"{highest:.0%}"}
+    return finding("dropout_too_high", if_failing(record), numbers)
+
+
+def no_nonlinearity(record: Record) -> Answer:
+    """Is there something between the layers that is not linear?"""
+    if not record.linear:
+        return Healthy("the layers together are more than one")
+    numbers = {"outputs for a - b + c": "are those for a, less those for b, and those for c"}
+    return finding("no_nonlinearity", FAULT if record.learned < 0.5 else NOTE, numbers)
 
 
 def zero_gradient(record: Record) -> Answer:

@@ -50,6 +50,9 @@ def not_in_optimizer(record: Record) -> Answer:
         "parameters missing from the optimizer": f"{share:.0%}, {listed(missing)}",
         "tensors in the optimizer that are not the model's": foreign,
     }
+    if record.unlisted > 0.1 * sum(sizes.values()):
+        numbers["weights in use that parameters() does not find"] = f"{record.unlisted:,} numbers"
+        return finding("not_in_optimizer", if_failing(record), numbers)
     if missing:
         # A model that has learned is the average of one that was trained, or a part of it.
         foreign = foreign and record.learned < 0.5
@@ -63,7 +66,8 @@ def optimizer_steps(record: Record) -> Answer:
     if record.optimizer is None:
         return NotChecked("no optimizer was given")
     if has_stepped(record.optimizer):
-        if record.empty_steps and record.failing:
+        loss_has_none = record.gradients and not any(record.gradients.values())
+        if record.empty_steps and record.failing and not loss_has_none:
             numbers = {"means of earlier gradients in the optimizer": "all exactly 0"}
             return finding("no_optimizer_step", FAULT, numbers)
         return Healthy("the optimizer has taken steps")

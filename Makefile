@@ -87,7 +87,7 @@ lint: .venv/test.stamp ## check the style of the code and of the notebooks, and 
 	$(BIN)/python -m mypy
 
 clean: ## remove what these commands made here: .venv, build, caches (the data stays)
-	rm -rf .venv build docs/api/modules .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv build docs/api/modules .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps say that the environment is as pyproject.toml and constraints.txt ask, so that a second

@@ -98,7 +98,7 @@ def train_on_the_meta_device(tiny_set, model, loss):
     optimizer, tally = sgd(model), Tally()
     for images, targets in meta_batches(tiny_set):
         tally.add(*train_step(model, loss, optimizer, images, targets, META))
-    assert tally.steps == 4 and tally.confusion.device == META
+    assert tally.steps == 4 and tally.hits.device == META
     assert all(p.grad.device == META for p in model.parameters() if p.requires_grad)
 
 

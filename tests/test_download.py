@@ -329,7 +329,7 @@ def test_a_full_disk_is_not_taken_for_a_broken_connection(server, tmp_path, monk
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module, "open", lambda *_: FullDisk(), raising=False)
-    fails(tmp_path, server.url, "No space left on device", "free some space")
+    fails(tmp_path, server.url, "the disk is full", "free some space")
     assert len(server.asked) == 1
 
 

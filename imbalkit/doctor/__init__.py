@@ -1,10 +1,11 @@
 """The collapse doctor: one call that says what is wrong with a classifier. Lesson 01 uses it.
 
-`diagnose` notes what is the caller's (`keeping`) and copies what it can prove to be a copy (`copies`).
-It reads batches of any structure (`reading`, `trees`), finds how model and loss are called (`calling`,
-`picking`, `losses`) and what is classified (`tasks`). Within its time (`setup`) it measures (`measuring`,
-`outputs`, `structure`, `probes`) in the order that `examination` gives, into a `record`. The `checks`
-read the record, and the `report` holds what they found, with the words of `causes`.
+`diagnose` notes what is the caller's (`keeping`) and copies what it can prove to be a copy
+(`copies`). It reads batches of any structure (`reading`, `trees`), finds how model and loss are
+called (`calling`, `picking`, `losses`) and what is classified (`tasks`). Within its time
+(`setup`) it measures (`measuring`, `outputs`, `structure`, `probes`) in the order that
+`examination` gives, into a `record`. The `checks` read the record, and the `report` holds what
+they found, with the words of `causes`.
 """
 
 import warnings

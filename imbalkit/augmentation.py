@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbalkit.checks import check_no_empty_class
+from imbalkit.checks import check_no_empty_class, check_tensor
 from imbalkit.data.batches import Augmentation
 from imbalkit.data.images import ImageSet
 from imbalkit.device import pick_device
@@ -137,6 +137,13 @@ def affine(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor) -> Tens
         >>> affine(image, degrees=torch.tensor([90.0]), right=zero, down=zero).round().tolist()
         [[[[2.0, 4.0], [1.0, 3.0]]]]
     """
+    check_tensor(images, "images", "(B, C, H, W)")
+    for name, numbers in (("degrees", degrees), ("right", right), ("down", down)):
+        if numbers.shape != images.shape[:1]:
+            raise ValueError(
+                f"{name} has shape {tuple(numbers.shape)} for {len(images)} images; give one "
+                "number for each."
+            )
     height, width = images.shape[2:]
     angle = (degrees * (math.pi / 180))[:, None, None]
     # Each new pixel, seen from the centre, before the shift; then turned back to where it was.

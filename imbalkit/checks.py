@@ -43,6 +43,8 @@ def to_floats(values: ArrayLike | Tensor, name: str) -> np.ndarray:
 
 def check_tensor(tensor: Tensor, name: str, shape: str, floats: bool = False) -> None:
     """Raise ValueError unless a tensor has as many axes as `shape` names, and holds floats."""
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} must be a tensor {shape}, got {described(tensor)}.")
     right = tensor.ndim == shape.count(",") + (not shape.endswith(",)"))
     if not right or (floats and not tensor.is_floating_point()):
         kind = "floats of shape" if floats else "of shape"
@@ -99,7 +101,7 @@ def as_rows(values: ArrayLike | Tensor, name: str) -> Tensor:
         rows = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):  # torch raises each of them
         rows = None
-    if rows is None or rows.ndim != 2 or rows.shape[1] == 0:
+    if rows is None or rows.ndim != 2 or rows.shape[1] == 0 or rows.is_complex():
         found = described(values) if rows is None else f"of shape {tuple(rows.shape)}"
         raise ValueError(f"{name} are {found}; give numbers (N, C), a row per image.")
     return rows

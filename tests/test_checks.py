@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imbalkit import ensembles, fast, metrics, models, multitask, plots, sampling, selfsupervised
+from imbalkit.augmentation import affine
 from imbalkit.checks import check_labels, entropy
 from imbalkit.data import Batches, ImageSet, channel_statistics, cifar_state, stratified_split
 from imbalkit.data.batches import scale_and_shift
 from imbalkit.data.download import official_files
+from imbalkit.data.duplicates import label_conflicts, leaked, thumbnails
+from imbalkit.decisions import decide
 
 IMAGES = torch.zeros(4, 8, 8, 3, dtype=torch.uint8)
 SET = ImageSet(IMAGES, torch.tensor([0, 0, 1, 1]), ("a", "b"), "black")
@@ -85,6 +88,14 @@ WRONG = [
     (lambda: plots.precision_recall({}, {"x": [1]}), "give .precision, recall."),
     (lambda: metrics.group_recall(0.5, [3, 2]), "entries"),
     # numbers that name nothing
+    (lambda: affine(*[torch.tensor(0.0)] * 4), "images must be of shape"),
+    (lambda: affine(torch.rand(2, 3, 4, 4), *[torch.zeros(1)] * 3), "one number for each"),
+    (lambda: thumbnails(torch.tensor(0.0)), "images must be of shape"),
+    (lambda: label_conflicts(torch.tensor(0.0), torch.tensor(0.0)), "whole number an image"),
+    (lambda: leaked("ab", torch.arange(2), torch.arange(2)), "must be a tensor"),
+    (lambda: leaked(torch.arange(2), torch.arange(2), torch.arange(3)), "other names images"),
+    (lambda: leaked(torch.arange(2), torch.rand(2), torch.arange(2)), "train are torch.float32"),
+    (lambda: decide(torch.zeros(2, 2, dtype=torch.complex64)), "give numbers"),
     (lambda: draws(-1, 0), "sampler gives .* from -1 to 0"),
     (lambda: draws(0, 4), "for 4 images"),
     (lambda: draws(0.0, 1.0), "sampler gives 0.0"),

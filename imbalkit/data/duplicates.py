@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imbalkit.checks import indices_by_class, to_numpy
+from imbalkit.checks import check_tensor, indices_by_class, to_numpy
 
 SIDE = 8  # near copies are compared as thumbnails of 8 x 8 pixels
 NEAR = 0.15  # unless said, they differ by at most this share of their own contrast
@@ -116,9 +116,9 @@ def thumbnails(images: Tensor) -> Tensor:
         >>> small.shape, float(small.abs().max())
         (torch.Size([2, 192]), 0.0)
     """
-    at_once = max(
-        1, NUMBERS // max(1, images.shape[1:].numel())
-    )  # 1,365 of CIFAR's, 27 of 224 x 224
+    check_tensor(images, "images", "(N, H, W, 3)")
+    # 1,365 of CIFAR's, 27 of 224 x 224
+    at_once = max(1, NUMBERS // max(1, images.shape[1:].numel()))
     chunks = (chunk.permute(0, 3, 1, 2).float() - 128 for chunk in images.split(at_once))
     return torch.cat([F.interpolate(c, (SIDE, SIDE), mode="area").flatten(1) for c in chunks])
 
@@ -311,10 +311,15 @@ def label_conflicts(labels: Tensor, groups: Tensor) -> Tensor:
 
 def _group_places(labels: Tensor, groups: Tensor) -> Tensor:
     """The groups numbered from 0 without gaps: the numbers of patients may have ten digits."""
-    if groups.shape != labels.shape or groups.is_floating_point() or groups.dtype == torch.bool:
+    if (
+        groups.ndim != 1
+        or groups.shape != labels.shape
+        or groups.is_floating_point()
+        or groups.dtype == torch.bool
+    ):
         raise ValueError(
-            f"groups are {groups.dtype} of shape {tuple(groups.shape)} for {len(labels)} labels; "
-            "give one whole number an image."
+            f"groups are {groups.dtype} of shape {tuple(groups.shape)} for labels of shape "
+            f"{tuple(labels.shape)}; give one whole number an image."
         )
     return groups.unique(return_inverse=True)[1]
 
@@ -337,6 +342,13 @@ def leaked(groups: Tensor, train: Tensor, other: Tensor) -> Tensor:
         >>> leaked(groups, train=torch.tensor([0, 1]), other=torch.tensor([2, 3])).tolist()
         [2]
     """
+    for name, numbers in (("groups", groups), ("train", train), ("other", other)):
+        check_tensor(numbers, name, "(N,)")
+        if numbers.is_floating_point() or numbers.is_complex():
+            raise ValueError(f"{name} are {numbers.dtype}; give whole numbers.")
+    for name, rows in (("train", train), ("other", other)):
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(groups)):
+            raise ValueError(f"{name} names images that are not among the {len(groups)} grouped.")
     return other[torch.isin(groups[other], groups[train])]
 
 

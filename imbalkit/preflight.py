@@ -4,6 +4,7 @@ What the batches hold is the matter of `imbalkit.intake`.
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any
@@ -94,10 +95,9 @@ def check_parts(
         TypeError, ValueError: they cannot.
 
     Example:
-        >>> model, other = nn.Linear(2, 2), nn.Linear(2, 2)
-        >>> check_parts(model, nn.CrossEntropyLoss(), torch.optim.SGD(other.parameters()), abs)
+        >>> check_parts(nn.Linear(2, 2).requires_grad_(False), nn.CrossEntropyLoss(), None, abs)
         Traceback (most recent call last):
-        ValueError: the optimizer holds no parameter of the model; make it from model.parameters().
+        ValueError: no parameter can learn: the model has none, or all have ...
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {described(model)}; give a torch.nn.Module.")
@@ -141,10 +141,12 @@ def check_optimizer(optimizer: torch.optim.Optimizer, parameters: list[nn.Parame
     known = {id(parameter) for parameter in parameters}
     held = [p for group in optimizer.param_groups for p in group["params"] if id(p) in known]
     if not held:
-        raise ValueError(
-            "the optimizer holds no parameter of the model; make it from model.parameters()."
+        warnings.warn(
+            "the optimizer holds no parameter of the model, so nothing will be learned; make it "
+            "from model.parameters().",
+            stacklevel=4,
         )
-    if not any(parameter.requires_grad for parameter in held):
+    elif not any(parameter.requires_grad for parameter in held):
         raise ValueError(
             "all parameters that the optimizer holds have requires_grad=False; give it those that "
             "are to learn."

@@ -227,7 +227,6 @@ ARGUMENTS = {
     ),
     "no optimizer made": ({"optimizer": torch.optim.SGD}, "optimizer is the class SGD itself"),
     "a rate for an optimizer": ({"optimizer": 0.1}, "optimizer is 0.1; give one that has been"),
-    "another's optimizer": ({"optimizer": sgd(Net())}, "the optimizer holds no parameter of the"),
     "a schedule object": ({"schedule": "cosine"}, "schedule is 'cosine'; give a function"),
     "a schedule of NaN": ({"schedule": lambda share: NAN}, "the schedule gives nan when 25% of"),
     "a schedule of nothing": ({"schedule": lambda share: None}, "the schedule gives None when"),
@@ -274,6 +273,12 @@ def test_one_output_and_one_class_are_no_training():
     with pytest.raises(ValueError, match="one output, and the softmax of one is always 1") as error:
         run(Net(classes=1), [(X, 0 * Y)])
     one_sentence(error)
+
+
+def test_another_models_optimizer_is_warned_of():
+    """Lesson 01 shows such a training, so it is no error."""
+    with pytest.warns(UserWarning, match="holds no parameter of the model, so nothing will be"):
+        run(Net(), optimizer=sgd(Net()))
 
 
 def test_optimizers_that_cannot_train():

@@ -22,7 +22,7 @@ from imbalkit.data import (
 from imbalkit.data.batches import Augmentation
 from imbalkit.device import describe, pick_device
 
-EVALUATION_BATCH = 250  # a processor's cache holds what lies between the layers of so many
+EVALUATION_BATCH = 1000
 
 
 @dataclass(frozen=True)

@@ -390,7 +390,11 @@ def evaluate(model: nn.Module, batches: Iterable, device: torch.device | str | N
     Raises:
         TypeError, ValueError: as `predict`, or the labels do not fit the logits.
     """
-    record = measure(model, batches, device)
+    logits, labels = predict(model, batches, device)
+    check_targets(logits_of(logits), labels)
+    confusion = metrics.confusion(labels, logits.argmax(1), logits.shape[1])
+    loss = F.cross_entropy(logits, labels).item()
+    record = {"loss": loss, **metrics.summary(confusion), "confusion": confusion.tolist()}
     if not math.isfinite(record["loss"]):
         warnings.warn(
             f"the loss of the evaluation is {record['loss']}: the model's answer to an image is "
@@ -399,15 +403,6 @@ def evaluate(model: nn.Module, batches: Iterable, device: torch.device | str | N
             stacklevel=2,
         )
     return record
-
-
-def measure(model: nn.Module, batches: Iterable, device: torch.device | str | None) -> dict:
-    """As `evaluate`, but without a warning."""
-    logits, labels = predict(model, batches, device)
-    check_targets(logits_of(logits), labels)
-    confusion = metrics.confusion(labels, logits.argmax(1), logits.shape[1])
-    loss = F.cross_entropy(logits, labels).item()
-    return {"loss": loss, **metrics.summary(confusion), "confusion": confusion.tolist()}
 
 
 def validate(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from imbalkit.doctor.keeping import TRAINERS, shared
+from imbalkit.doctor.outputs import first_line
 
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 # The same weights, averaged over the steps; timm's classes are named so.
@@ -131,7 +132,7 @@ def copies(model: nn.Module, optimizer: Optimizer | None, loss_fn: Callable) -> 
     try:
         new, no_trials = copy.deepcopy(model, memo), ""
     except Exception as error:
-        new, no_trials = model, f"it raises {type(error).__name__}: {_line(error)}"
+        new, no_trials = model, f"it raises {type(error).__name__}: {first_line(error)}"
     kept = shared([new], [model])
     if any(isinstance(one, nn.Module) or _trains(one) for one in kept):
         no_trials = no_trials or (
@@ -224,10 +225,6 @@ def _tidy(model: nn.Module) -> None:
                 module._modules[name] = inner
     for parameter in model.parameters():
         parameter.grad = None
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "no message")
 
 
 def duplicate(things: Any, model: nn.Module) -> Any:

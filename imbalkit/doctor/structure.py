@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from imbalkit.doctor.measuring import WEIGHTED
 from imbalkit.doctor.reading import Sample
 from imbalkit.doctor.setup import Setup
+from imbalkit.doctor.trees import leaves
 
 AS_GOOD_AS_0 = 1e-3  # of the outputs' size: float32 leaves a hundredth of that
 
@@ -47,18 +48,12 @@ def unlisted_weights(
     groups = optimizer.param_groups if optimizer is not None else []
     held = {id(p) for group in groups for p in group["params"]}
     held |= {id(p) for p in model.parameters()}
-    leaves = [t for one in _tensors(outputs) for t in _leaves_of(one)]
-    return sum(t.numel() for t in {id(t): t for t in leaves}.values() if id(t) not in held)
+    tensors = [one for _, one in leaves(outputs) if isinstance(one, Tensor)]
+    used = {id(p): p for one in tensors for p in _parameters_behind(one)}
+    return sum(p.numel() for name, p in used.items() if name not in held)
 
 
-def _tensors(outputs: Any) -> list[Tensor]:
-    if isinstance(outputs, Tensor):
-        return [outputs]
-    values = outputs.values() if isinstance(outputs, dict) else outputs
-    return [t for t in values if isinstance(t, Tensor)] if hasattr(values, "__iter__") else []
-
-
-def _leaves_of(tensor: Tensor) -> list[nn.Parameter]:
+def _parameters_behind(tensor: Tensor) -> list[nn.Parameter]:
     """The parameters at the ends of autograd's graph."""
     waiting, seen, found = [tensor.grad_fn], set(), []
     while waiting:

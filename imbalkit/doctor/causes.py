@@ -50,7 +50,8 @@ CAUSES = {
     "duplicate_inputs": Cause(
         "The same few images come again and again, or one image with different labels, so there is "
         "little to tell the classes apart by. Most often a dataset returns one image for every "
-        "index, or a sampler got one weight for each class in place of one for each image.",
+        "index, a sampler got one weight for each class in place of one for each image, or pixels "
+        "from 0 to 1 were stored as whole numbers.",
         "x, y = next(iter(train_batches))\n"
         "print(len(x.flatten(1).unique(dim=0)), 'different images of', len(x))\n"
         "sampler = WeightedRandomSampler(class_weights[labels], len(labels))  # one for each image",

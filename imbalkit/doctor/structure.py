@@ -11,27 +11,34 @@ from imbalkit.doctor.setup import Setup
 from imbalkit.doctor.trees import leaves
 
 AS_GOOD_AS_0 = 1e-3  # of the outputs' size: float32 leaves a hundredth of that
+LOOKED_AT = 64  # images, among which twelve different ones are looked for
+TRIPLES = 4  # three images that differ in few pixels may lie where no unit switches
 
 
 def is_linear(model: nn.Module, sample: Sample, rows: Tensor, setup: Setup) -> bool:
     """Are several layers together as good as one? Then f(a) - f(b) + f(c) = f(a - b + c).
 
     Args:
-        rows: three images; more are left out.
+        rows: images, of which twelve that differ are looked at; with equal ones it is always so.
     """
     layers = sum(isinstance(module, WEIGHTED) for module in model.modules())
-    x = sample.inputs[rows[:3]]
-    if layers < 2 or len(x) < 3 or not x.is_floating_point():
+    if layers < 2 or not sample.inputs.is_floating_point():
         return False
-    x = torch.cat([x, (x[0] - x[1] + x[2])[None]])
+    different = sample.inputs[rows[:LOOKED_AT]].flatten(1).unique(dim=0).view(-1, *sample.inputs.shape[1:])
+    triples = different[: 3 * min(TRIPLES, len(different) // 3)]
+    if not len(triples) or len(sample.inputs) < len(triples) // 3 * 4:
+        return False
+    a, b, c = triples.chunk(3)
+    x = torch.cat([a, b, c, a - b + c])
     model.eval()
     with torch.no_grad():
-        outputs = setup.outputs(model, sample.rows(slice(0, 4), x))
-        f = setup.scores(outputs, sample.targets[:4]).float()
-    if len(f) != 4 or not f.isfinite().all():
+        outputs = setup.outputs(model, sample.rows(slice(0, len(x)), x))
+        f = setup.scores(outputs, sample.targets[: len(x)]).float()
+    if len(f) != len(x) or not f.isfinite().all():
         return False
     size = (f - f.mean(0)).abs().max()
-    rest = (f[0] - f[1] + f[2] - f[3]).abs().max()
+    fa, fb, fc, mixed = f.chunk(4)
+    rest = (fa - fb + fc - mixed).abs().max()
     return bool(size > AS_GOOD_AS_0 * f.abs().max() and rest < AS_GOOD_AS_0 * size)
 
 

@@ -24,7 +24,7 @@ from imbalkit.doctor.examination import gather
 from imbalkit.doctor.keeping import Notes
 from imbalkit.doctor.measuring import gradient_norm
 from imbalkit.doctor.reading import Clock, read
-from imbalkit.doctor.record import Record, all_steps_were_empty
+from imbalkit.doctor.record import Record, all_steps_were_empty, kept_gradient
 from imbalkit.doctor.report import SEVERITIES, Diagnosis, Finding
 from imbalkit.randomness import random_state_kept
 
@@ -97,6 +97,7 @@ def diagnose(
         left = any(p.grad is not None for p in model.parameters())
         left_gradient = gradient_norm(model) if left else None
         empty_steps = optimizer is not None and all_steps_were_empty(optimizer)
+        kept = kept_gradient(optimizer) if optimizer is not None else None
         ours = copies(model, optimizer, loss_fn)
         notes.twins = ours.twins
         notes.keep_values(ours.touched)
@@ -117,6 +118,7 @@ def diagnose(
             calling=calling,
             left_gradient=left_gradient,
             empty_steps=empty_steps,
+            kept_gradient=kept,
             no_trials=ours.no_trials,
             accumulate=accumulate,
         )

@@ -141,6 +141,17 @@ CAUSES = {
         "optimizer.zero_grad(set_to_none=True)  # before each loss.backward()",
         DIAGNOSING,
     ),
+    "gradients_clipped": Cause(
+        "The gradients that the optimizer got are a tiny part of those that a batch gives, so the "
+        "weights hardly move. They were cut to a wrong length, or cut before a GradScaler divided "
+        "them by its factor.",
+        "scaler.scale(loss).backward()\n"
+        "scaler.unscale_(optimizer)  # before they are cut\n"
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+        "scaler.step(optimizer)\n"
+        "scaler.update()",
+        DIAGNOSING,
+    ),
     "inverted_class_weights": Cause(
         "The loss weighs the frequent classes more, which makes the imbalance worse. Weights must "
         "fall with the count: they are its inverse.",
@@ -232,9 +243,10 @@ CAUSES = {
         DIAGNOSING,
     ),
     "weight_decay_too_high": Cause(
-        "Weight decay pulls the weights to zero faster than the data can push them away. The "
-        "outputs end as the same numbers for every image.",
-        "for group in optimizer.param_groups:\n    group['weight_decay'] = 5e-4",
+        "Weight decay, or a penalty in the loss, pulls the weights to zero faster than the data "
+        "can push them away. The outputs end as the same numbers for every image.",
+        "for group in optimizer.param_groups:\n    group['weight_decay'] = 5e-4\n"
+        "loss = loss_fn(model(x), y)  # and no sum of squares in it",
         DIAGNOSING,
     ),
     "labels_out_of_step": Cause(
@@ -249,6 +261,7 @@ CAUSES = {
         "Take their shares out of the logits, which needs no training, and judge by the mean of "
         "the recalls.",
         "logits = model(x) - (counts / counts.sum()).log()  # lesson 09; nothing is trained\n"
+        "# several labels an image: logits - (share / (1 - share)).log(), share of the images each\n"
         "# in a new training: balanced batches for its last fifth (lesson 06), which may gain more",
         MARGINS,
     ),

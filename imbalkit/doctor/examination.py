@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from imbalkit.doctor import measuring as measure
 from imbalkit.doctor.calling import Calling
 from imbalkit.doctor.copies import model_device
+from imbalkit.doctor.dependence import dependence
 from imbalkit.doctor.outputs import log_probabilities
 from imbalkit.doctor.probes import probe, why_no_trials
 from imbalkit.doctor.reading import Clock, Sample
 from imbalkit.doctor.record import Kind, Predictions, Record
 from imbalkit.doctor.setup import STEP, Setup, largest_batch, new_setup
-from imbalkit.doctor.structure import is_linear, unlisted_weights
+from imbalkit.doctor.structure import is_linear, penalty_on_weights, unlisted_weights
 from imbalkit.doctor.tasks import Task
 
 MIXED = 128  # images in the batch whose gradients and activations are looked at
@@ -37,6 +38,7 @@ def gather(
     calling: Calling | None = None,
     left_gradient: float | None = None,
     empty_steps: bool = False,
+    kept_gradient: float | None = None,
     no_trials: str = "",
     accumulate: int = 1,
 ) -> Record:
@@ -46,6 +48,7 @@ def gather(
         calling: how the batches were read; None for plain pairs.
         left_gradient: the norm of the gradients that were found on the caller's model.
         empty_steps: were all steps of the caller's optimizer taken with gradients of 0?
+        kept_gradient: the norm of the gradients in its momentum.
         no_trials: why nothing may be trained, or "".
         accumulate: batches to each step of the optimizer.
 
@@ -60,7 +63,12 @@ def gather(
         setup.largest = int(train.targets.max())
     with torch.enable_grad():
         record = look_at_predictions(model, loss_fn, optimizer, train, evaluation, setup)
-        record = replace(record, left_gradient=left_gradient, empty_steps=empty_steps)
+        record = replace(
+            record,
+            left_gradient=left_gradient,
+            empty_steps=empty_steps,
+            kept_gradient=kept_gradient,
+        )
         record = replace(record, **look_inside(record))
         # Only a failing model needs the rest, and whether it fails stands in the record so far.
         return replace(record, **look_for_reasons(record, clock)) if record.failing else record
@@ -171,6 +179,7 @@ def look_inside(record: Record) -> dict:
         if size:
             found |= vars(measure.look_at_gradients(model, train, parts, record.train_kind, setup))
             found["fresh_gradient"] *= setup.accumulate
+            found["penalty"] = penalty_on_weights(model, train, parts[0], setup)
         else:
             setup.leave_out("frozen parameters", "cleared gradients", "vanishing gradients")
     if len(mixed) > 1:
@@ -202,7 +211,7 @@ def look_for_reasons(record: Record, clock: Clock) -> dict:
 
 
 def label_dependence(sample: Sample, usable: Tensor, classes: int) -> float | None:
-    """`measuring.dependence` on up to 400 images, as even over the classes as they come.
+    """`dependence` on up to 400 images, as even over the classes as they come.
 
     Of many classes those with most images are taken, so that each has several among the 400.
 
@@ -222,4 +231,4 @@ def label_dependence(sample: Sample, usable: Tensor, classes: int) -> float | No
     labels = sample.labels[rows]
     if not len(rows) or len(rows) - labels.bincount().max() < COMPARED // 4:
         return None
-    return measure.dependence(sample.inputs[rows], labels)
+    return dependence(sample.inputs[rows], labels)

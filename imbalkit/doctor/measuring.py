@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbalkit.checks import entropy_of_counts
@@ -321,6 +319,7 @@ def look_at_layers(model: nn.Module, batch: Any, setup: Setup) -> LayerFacts:
     handles, layers = [], []
     first_inputs: list[Tensor] = []
     normalizers: list[str] = []
+    both_signs = [0.0]  # share of the units of the last output that were seen below and above 0
 
     def watch(name: str, module: nn.Module, arguments: tuple) -> None:
         x = arguments[0] if arguments else None
@@ -329,15 +328,23 @@ def look_at_layers(model: nn.Module, batch: Any, setup: Setup) -> LayerFacts:
         normalizing = isinstance(module, NORMALIZING)
         if first_inputs or normalizers:
             if not normalizing:
-                layers.append(Layer(name, _constant_share(x, isinstance(module, nn.Linear))))
+                constant = _constant_share(x, isinstance(module, nn.Linear))
+                layers.append(Layer(name, constant, both_signs[-1] > 0.5))
         elif normalizing:
             normalizers.append(f"{type(module).__name__} {name}")
         else:
             first_inputs.append(x.detach().float().cpu())
 
+    def note_signs(module: nn.Module, _arguments: tuple, out: Any) -> None:
+        if isinstance(out, Tensor) and out.is_floating_point() and out.ndim > 1:
+            units = _units(out, isinstance(module, nn.Linear))
+            both_signs.append(((units.amin(1) < 0) & (units.amax(1) > 0)).float().mean().item())
+
     for name, module in model.named_modules():
         if isinstance(module, (*WEIGHTED, *NORMALIZING)):
             handles.append(module.register_forward_pre_hook(partial(watch, name)))
+        if isinstance(module, (*WEIGHTED, *NORMALIZING, nn.modules.instancenorm._InstanceNorm)):
+            handles.append(module.register_forward_hook(note_signs))
     try:
         model.eval()
         with torch.no_grad():
@@ -348,11 +355,16 @@ def look_at_layers(model: nn.Module, batch: Any, setup: Setup) -> LayerFacts:
     return LayerFacts(next(iter(first_inputs), None), "".join(normalizers), tuple(layers))
 
 
+def _units(x: Tensor, last: bool) -> Tensor:
+    """A row of numbers for each channel, or each feature where `last`."""
+    return x.detach().float().movedim(-1 if last else 1, 0).flatten(1)
+
+
 def _constant_share(x: Tensor, last: bool) -> float:
     """Share of the units (channels, or features where `last`) that are off, or saturated at 1 or
     -1, for every image. Units that are constant at another number were cut off from the input.
     """
-    units = x.detach().float().movedim(-1 if last else 1, 0).flatten(1)
+    units = _units(x, last)
     constant = units.amax(1) - units.amin(1) <= SAME
     size = units[:, 0].abs()
     return (constant & ((size < SAME) | ((size - 1).abs() < SAME))).float().mean().item()
@@ -367,6 +379,7 @@ class GradientFacts:
     gradients: dict[str, float | None]
     fresh_gradient: float
     ran: frozenset[str]
+    alike: frozenset[str]
 
 
 def look_at_gradients(
@@ -379,7 +392,7 @@ def look_at_gradients(
     """
     model.train()
     switch_dropout_off(model)
-    ran = set()
+    ran, alike = set(), frozenset()
     handles = [
         module.register_forward_pre_hook(lambda *_, name=name: ran.add(name))
         for name, module in model.named_modules()
@@ -397,6 +410,7 @@ def look_at_gradients(
             if loss.requires_grad:
                 loss.backward()
         if not gradients:
+            alike = frozenset(n for n, p in model.named_parameters() if _units_are_alike(p))
             plain = setup.task.plain_loss(scores.detach().float(), targets, train_kind)
             losses = loss.item(), plain.item()
             gradients = {
@@ -407,7 +421,22 @@ def look_at_gradients(
     model.zero_grad(set_to_none=True)
     for handle in handles:
         handle.remove()
-    return GradientFacts(*losses, gradients, max(norms), frozenset(ran))
+    return GradientFacts(*losses, gradients, max(norms), frozenset(ran), alike)
+
+
+def same_rows(weight: Tensor) -> bool:
+    """Are all rows the same, but for rounding? Most are told apart by the first two."""
+    rows = weight.detach().flatten(1)
+    first = rows[:1]
+    if not torch.allclose(rows[1:2], first, rtol=1e-3):
+        return False
+    return torch.allclose(rows, first.expand_as(rows), rtol=1e-3)
+
+
+def _units_are_alike(p: Tensor) -> bool:
+    """Are the units of a weight the same, and do they stay so, since their gradients are?"""
+    several = p.ndim > 1 and len(p) > 2 and p.grad is not None
+    return several and bool(p.grad.any()) and same_rows(p) and same_rows(p.grad)
 
 
 def computed_loss(outputs: Any, scores: Tensor, targets: Tensor, setup: Setup) -> Tensor:
@@ -456,35 +485,3 @@ def compare_with_new_weights(model: nn.Module) -> tuple[frozenset[str], float | 
         if p.numel() >= 256 and abs(size / max(new_size, 1e-9) - 1) < LIKE_NEW:
             as_drawn.add(name)
     return frozenset(as_drawn), math.sqrt(ours / theirs) if theirs else None
-
-
-# ---- images and labels ----
-
-
-def dependence(inputs: Tensor, labels: Tensor) -> float:
-    """How many standard deviations the labels depend on the inputs more than shuffled ones do.
-
-    The Hilbert-Schmidt independence criterion (Gretton et al. 2005, "Measuring statistical
-    dependence with Hilbert-Schmidt norms") with a Gaussian kernel on the inputs and equality on the
-    labels, against 50 permutations. It sees non-linear relations too.
-    """
-    x = inputs.float()
-    if x.ndim == 4 and min(x.shape[2:]) > 16:
-        x = F.adaptive_avg_pool2d(x, 16)
-    x = x.reshape(len(x), -1)
-    x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
-    squared = torch.cdist(x, x).square()
-    kernel = torch.exp(-squared / squared[squared > 0].median())
-    kernel -= kernel.mean(0, keepdim=True)
-    kernel -= kernel.mean(1, keepdim=True)
-    one_hot = F.one_hot(labels.unique(return_inverse=True)[1]).float()
-    one_hot /= one_hot.sum(0).clamp_min(1).sqrt()
-    generator = torch.Generator().manual_seed(0)
-
-    def statistic(order: Tensor) -> float:
-        y = one_hot[order]
-        return ((kernel @ y) * y).sum().item()
-
-    shuffled = [statistic(torch.randperm(len(x), generator=generator)) for _ in range(50)]
-    observed = statistic(torch.arange(len(x)))
-    return float((observed - np.mean(shuffled)) / max(np.std(shuffled), 1e-12))

@@ -105,6 +105,8 @@ class LossFacts:
         sums: does it add up the images of a batch in place of averaging them?
         cancels: does a batch of one image pull as strongly whatever the weight of its class?
         exclusive: do the scores of a row compete, as in a softmax?
+        yes: how many times as strongly a label that is set pulls as one that is not; where the
+            scores do not compete.
         problem: the error that the loss raised, else "".
     """
 
@@ -116,6 +118,7 @@ class LossFacts:
     sums: bool = False
     cancels: bool = False
     exclusive: bool = False
+    yes: float = 1.0
     problem: str = ""
 
 
@@ -170,7 +173,8 @@ def _loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
     if rows < classes:
         facts = replace(facts, weights=_pull_of_many(loss_of, logits))
     cancels = _cancels(loss_of, facts.weights, scores)
-    return replace(facts, cancels=cancels, exclusive=exclusive)
+    yes = 1.0 if exclusive else _pull_of_yes(loss_fn, scores, targets)
+    return replace(facts, cancels=cancels, exclusive=exclusive, yes=yes)
 
 
 def _binary_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFacts:
@@ -245,16 +249,24 @@ def _breaks(loss: Callable, right: Tensor) -> bool:
 
 def _pull(loss: Callable, equal: Tensor) -> Tensor | None:
     """The size of each class's gradient at equal scores, 1 on average: its weight."""
-    with torch.enable_grad():
-        scores = equal.clone().requires_grad_()
-        value = loss(scores)
-        if not value.requires_grad:
-            return None
-        (gradient,) = torch.autograd.grad(value, scores)
+    gradient = _pull_of(loss, equal)
+    if gradient is None:
+        return None
     size = gradient.reshape(len(equal), -1).norm(dim=1).cpu()
     if not size.isfinite().all() or size.sum() == 0:
         return None
     return size / size.mean()
+
+
+def _pull_of(loss: Callable, scores: Tensor) -> Tensor | None:
+    """The gradient at these scores, None where there is none."""
+    with torch.enable_grad():
+        scores = scores.clone().requires_grad_()
+        value = loss(scores)
+        if not value.requires_grad:
+            return None
+        (gradient,) = torch.autograd.grad(value, scores)
+    return gradient
 
 
 def _pull_of_many(loss_of: Callable, logits: Tensor) -> Tensor | None:
@@ -283,6 +295,19 @@ def _cancels(loss_of: Callable, weights: Tensor | None, like: Tensor) -> bool:
             (gradient,) = torch.autograd.grad(loss_of(label[None])(scores), scores)
         pulls.append(gradient.norm().item())
     return max(pulls) < 1.01 * min(pulls)
+
+
+def _pull_of_yes(loss_fn: Callable, like: Tensor, targets: Tensor) -> float:
+    """The gradient of a row whose every label is set, by that of one without labels."""
+    if targets.ndim != 2 or targets.shape[1] != like.shape[1]:
+        return 1.0
+    sizes = []
+    for value in (1, 0):
+        y = torch.full_like(like[:1], value).to(targets.dtype)
+        pull = _pull_of(lambda x, y=y: loss_fn(x, y).mean(), like[:1] * 0)
+        sizes.append(pull.norm().item() if pull is not None else math.nan)
+    yes = sizes[0] / max(sizes[1], 1e-12)
+    return yes if math.isfinite(yes) else 1.0
 
 
 def _adds_up(loss: Callable, scores: Tensor) -> bool:

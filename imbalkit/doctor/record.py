@@ -22,6 +22,9 @@ LITTLE = 0.2
 # With fewer images a class some numbering of the classes fits any answers: with one it fits all.
 FEWEST_TO_RENUMBER = 5
 
+# Gradients are added up over eight batches on purpose; single batches differ by a few times.
+ADDED_UP = 20
+
 Kind = Literal["logits", "probabilities", "log_probabilities"]
 
 
@@ -79,10 +82,14 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Layer:
-    """The share of the units before a layer that give the same number for every image."""
+    """The share of the units before a layer that give the same number for every image.
+
+    cut: can no activation have done that, since the units took both signs before it?
+    """
 
     name: str
     constant: float
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,12 +100,14 @@ class Trial:
         factor: what the learning rate was multiplied by.
         start, progress: 1 - loss / entropy of the labels, of the first batch and at the end; -inf
             where the loss was not finite.
+        learned: of a mix of the images, 0 for guessing and 1 for all; NaN where nobody asked.
     """
 
     factor: float
     start: float
     progress: float
     steps: int
+    learned: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,7 @@ class Probes:
         onward, onward_now: where `lr_now` is less than a hundredth: trials that go on from the
             weights as they are, at `lr` and at `lr_now`.
         without_decay: where `lr` learns nothing: a trial at `lr` without weight decay.
+        clipped: where the steps were tiny: a trial whose gradients are cut to their length.
         rehearsed: trainings from new random weights on all images read, by learning-rate factor.
     """
 
@@ -121,6 +131,7 @@ class Probes:
     onward: Trial | None = None
     onward_now: Trial | None = None
     without_decay: Trial | None = None
+    clipped: Trial | None = None
     rehearsed: dict[float, Trial] = field(default_factory=dict)
 
     @property
@@ -168,9 +179,13 @@ class Record:
         unlisted: numbers that the outputs depend on and that no list of parameters has.
         ran: names of the modules that a forward pass calls.
         gradients: norm by parameter name, None where there is none.
+        alike: names of weights whose units are all the same and get the same gradients.
         left_gradient: norm of the gradients found on the caller's model.
         empty_steps: does the caller's optimizer remember gradients of exactly 0 alone?
         fresh_gradient: the largest norm of three batches.
+        kept_gradient: norm of the gradients in the momentum of the caller's optimizer; None where
+            there is none.
+        penalty: what the loss itself does to the weights, as a weight decay.
         modes: accuracy on the same images in training and in evaluation mode.
         as_drawn: names of parameters whose size is still that of new random weights.
         shrunk: size of the weights, in units of new ones.
@@ -208,8 +223,11 @@ class Record:
     train_loss: float = math.nan
     gradients: dict[str, float | None] = field(default_factory=dict)
     fresh_gradient: float = 0.0
+    alike: frozenset[str] = frozenset()
     left_gradient: float | None = None
     empty_steps: bool = False
+    kept_gradient: float | None = None
+    penalty: float = 0.0
     ran: frozenset[str] = frozenset()
     modes: tuple[float, float] | None = None
     as_drawn: frozenset[str] = frozenset()
@@ -276,6 +294,22 @@ class Record:
         # In training mode too: wrong BatchNorm averages spoil the first figure alone.
         losses = (p.loss, self.train_loss) if p is not None and p.finite else (0,)
         return min(losses) > 10 * math.log(self.classes)
+
+    @property
+    def step_gradient(self) -> float | None:
+        """The norm of the gradients that the steps were taken with, as far as that can be seen."""
+        found = [g for g in (self.kept_gradient, self.left_gradient) if g is not None]
+        return min(found, default=None)
+
+    @property
+    def tiny_steps(self) -> bool:
+        """Are they tiny beside those of a batch, in an optimizer whose steps are as long as they?
+
+        The others divide by the size of the gradients.
+        """
+        if not isinstance(self.optimizer, torch.optim.SGD) or not self.step_gradient:
+            return False
+        return self.step_gradient < self.fresh_gradient / ADDED_UP
 
     @property
     def untrained(self) -> bool:
@@ -353,6 +387,23 @@ def steps_taken(optimizer: torch.optim.Optimizer | None) -> int | None:
         return None
     counted = [s["step"] for s in optimizer.state.values() if isinstance(s, dict) and "step" in s]
     return int(max(counted)) if counted else None
+
+
+def kept_gradient(optimizer: torch.optim.Optimizer) -> float | None:
+    """The norm of the gradients in its momentum, or None.
+
+    That is a sum of the last ones, at least as long as one of them.
+    """
+    kept = [
+        (state["momentum_buffer"], 1 - group.get("dampening", 0))
+        for group in optimizer.param_groups
+        for state in (optimizer.state.get(p) for p in group["params"])
+        if isinstance(state, dict) and isinstance(state.get("momentum_buffer"), Tensor)
+    ]
+    if not kept:
+        return None
+    norms = [(buffer.float().norm().item() / max(share, 1e-3)) ** 2 for buffer, share in kept]
+    return math.sqrt(sum(norms))
 
 
 def all_steps_were_empty(optimizer: torch.optim.Optimizer) -> bool:

@@ -1,14 +1,16 @@
-"""Two questions about a network as a whole: is it linear, and does it list all its weights?"""
+"""Questions about a network as a whole: is it linear, does it list all its weights, does the loss
+pull at them?"""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from imbalkit.doctor.measuring import WEIGHTED
+from imbalkit.doctor.measuring import WEIGHTED, computed_loss
+from imbalkit.doctor.picking import parts_of
 from imbalkit.doctor.reading import Sample
 from imbalkit.doctor.setup import Setup
-from imbalkit.doctor.trees import leaves
 
 AS_GOOD_AS_0 = 1e-3  # of the outputs' size: float32 leaves a hundredth of that
 LOOKED_AT = 64  # images, among which twelve different ones are looked for
@@ -55,14 +57,13 @@ def unlisted_weights(
     groups = optimizer.param_groups if optimizer is not None else []
     held = {id(p) for group in groups for p in group["params"]}
     held |= {id(p) for p in model.parameters()}
-    tensors = [one for _, one in leaves(outputs) if isinstance(one, Tensor)]
-    used = {id(p): p for one in tensors for p in _parameters_behind(one)}
-    return sum(p.numel() for name, p in used.items() if name not in held)
+    return sum(p.numel() for p in parameters_behind(outputs) if id(p) not in held)
 
 
-def _parameters_behind(tensor: Tensor) -> list[nn.Parameter]:
-    """The parameters at the ends of autograd's graph."""
-    waiting, seen, found = [tensor.grad_fn], set(), []
+def parameters_behind(outputs: Any) -> list[nn.Parameter]:
+    """The parameters at the ends of autograd's graph, each once."""
+    tensors = [one for _, one in parts_of(outputs)]
+    waiting, seen, found = [tensor.grad_fn for tensor in tensors], set(), []
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
@@ -73,3 +74,39 @@ def _parameters_behind(tensor: Tensor) -> list[nn.Parameter]:
             found.append(variable)
         waiting += [following for following, _ in node.next_functions]
     return found
+
+
+def penalty_on_weights(model: nn.Module, sample: Sample, rows: Tensor, setup: Setup) -> float:
+    """How strongly the loss itself pulls the weights to 0, as a weight decay; 0 where it does not.
+
+    What is left of its gradient when the outputs are cut off from the weights is such a pull.
+    """
+    targets = sample.targets[rows].to(setup.device)
+    model.eval()
+    with torch.no_grad():
+        outputs = setup.outputs(model, sample.rows(rows))
+    if setup.loss.inside or not isinstance(outputs, Tensor):
+        return 0.0
+    with torch.enable_grad():
+        scores = setup.scores(outputs, targets)
+        loss = computed_loss(outputs, scores, targets, setup)
+    weights = _weights_in(loss, model)
+    if not weights:
+        return 0.0
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    pairs = [(p, g) for p, g in zip(weights, gradients, strict=True) if g is not None]
+    size = sum(p.detach().square().sum().item() for p, _ in pairs)
+    pull = sum((p.detach() * g).sum().item() for p, g in pairs)
+    return max(pull / max(size, 1e-12), 0.0) if math.isfinite(pull) else 0.0
+
+
+def _weights_in(loss: Tensor, model: nn.Module) -> list[nn.Parameter]:
+    """Parameters that the loss depends on by itself, and that are the model's or like them.
+
+    A loss that is a closure over the caller's model knows nothing of its copy.
+    """
+    sizes: dict[torch.Size, list[nn.Parameter]] = {}
+    for p in model.parameters():
+        sizes.setdefault(p.shape, []).append(p)
+    found = parameters_behind(loss)
+    return [p for p in found if any(torch.equal(p, q) for q in sizes.get(p.shape, []))]

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import nn
 
 from imbalkit.doctor.checks.answer import (
@@ -14,7 +13,7 @@ from imbalkit.doctor.checks.answer import (
     listed,
     mostly_as_drawn,
 )
-from imbalkit.doctor.measuring import WEIGHTED
+from imbalkit.doctor.measuring import WEIGHTED, same_rows
 from imbalkit.doctor.record import Record
 from imbalkit.doctor.report import FAULT, NOTE
 
@@ -76,14 +75,14 @@ def identical_units(record: Record) -> Answer:
     """Are the units of each layer different?"""
     for name, module in record.model.named_modules():
         weight = getattr(module, "weight", None)
-        if isinstance(module, WEIGHTED) and len(weight) > 2:
-            rows = weight.detach().flatten(1)
-            first = rows[:1]
-            if not torch.allclose(rows[1:2], first, rtol=1e-3):  # most are told by two of them
-                continue
-            if torch.allclose(rows, first.expand_as(rows), rtol=1e-3):  # but for rounding
-                numbers = {"layer": name, "units with the same weights": len(rows)}
-                return finding("identical_units", if_failing(record), numbers)
+        if isinstance(module, WEIGHTED) and len(weight) > 2 and same_rows(weight):
+            numbers = {"layer": name, "units with the same weights": len(weight)}
+            severity = if_failing(record)
+            if f"{name}.weight".removeprefix(".") in record.alike:
+                numbers["gradients of these units"] = "the same, so they stay alike"
+                harmful = record.learned < 0.5 and not record.untrained
+                severity = FAULT if harmful else severity
+            return finding("identical_units", severity, numbers)
     return Healthy("the units of each layer have different weights")
 
 
@@ -92,6 +91,11 @@ def dead_units(record: Record) -> Answer:
     if not record.layers:
         return NotChecked("there are no layers behind the first one")
     worst = max(record.layers, key=lambda layer: layer.constant)
+    if worst.constant >= 0.9 and worst.cut:
+        return NotChecked(
+            f"what reaches {worst.name} is constant, and no activation did that: the units before "
+            "it take both signs"
+        )
     if worst.constant >= 0.9:  # fewer are usual: ReLU networks work with half of theirs off
         numbers = {"units that give the same for every image": f"{worst.constant:.0%} of those "
                    f"before {worst.name}"}  # fmt: skip

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import nn
 
 from imbalkit.doctor.checks.answer import (
@@ -15,18 +16,18 @@ from imbalkit.doctor.checks.answer import (
     progress_text,
     why_no_probes,
 )
-from imbalkit.doctor.probes import AHEAD, LEARNS, MOST_STEPS, STUCK, base_rate
+from imbalkit.doctor.probes import AHEAD, LEARNS, MOST_STEPS, STUCK
 from imbalkit.doctor.record import (
+    ADDED_UP,
     Record,
     Trial,
     has_stepped,
     keeps_state,
     steps_taken,
 )
-from imbalkit.doctor.report import FAULT
+from imbalkit.doctor.report import FAULT, WARNING
+from imbalkit.doctor.trials import base_rate
 
-# Gradients are added up over eight batches on purpose; single batches differ by a few times.
-ADDED_UP = 20
 # A batch a quarter as large has twice the noise; beyond that the exploded loss has to speak too.
 DIFFER = 3
 USUAL_RATE = 1e-3  # proposed in place of 0: the default of torch's SGD and Adam
@@ -117,6 +118,27 @@ def gradients_not_cleared(record: Record) -> Answer:
     return Healthy(f"the gradient left on the model is {ratio:.1f} times that of a fresh batch")
 
 
+def gradients_clipped(record: Record) -> Answer:
+    """Do the gradients reach the optimizer at their length?"""
+    if record.step_gradient is None or not record.fresh_gradient:
+        return NotChecked("no gradients are left on the model or in the optimizer's momentum")
+    if not record.tiny_steps or not record.failing:
+        return Healthy("the gradients that the optimizer got are like those of fresh batches")
+    numbers = {
+        "gradient that the optimizer got": f"{record.step_gradient:.3g}",
+        "largest of three fresh batches": f"{record.fresh_gradient:.3g}",
+    }
+    clipped = record.probes.clipped if record.probes else None
+    if clipped is None:
+        return finding("gradients_clipped", WARNING, numbers)
+    own = record.probes.own
+    numbers[f"learned in {own.steps} trial steps with whole gradients"] = progress_text(own)
+    numbers["cut to that length"] = progress_text(clipped)
+    if not _learns_more(own, clipped):
+        return Healthy("gradients of the length that the optimizer got learn as much")
+    return finding("gradients_clipped", FAULT, numbers)
+
+
 def learning_rate_too_high(record: Record) -> Answer:
     """Does a smaller learning rate learn what the optimizer's does not?"""
     if record.probes is None:
@@ -171,7 +193,7 @@ def weight_decay_too_high(record: Record) -> Answer:
     if record.optimizer is None:
         return NotChecked("no optimizer was given")
     decay = max(g.get("weight_decay", 0) for g in record.optimizer.param_groups)
-    if not decay:
+    if not decay and not record.penalty:
         return Healthy("there is no weight decay")
     if record.shrunk is None:
         return NotChecked("there is no layer to compare with a new one")
@@ -179,6 +201,8 @@ def weight_decay_too_high(record: Record) -> Answer:
         "weight decay": f"{decay:g}",
         "size of the weights / of new ones": f"{record.shrunk:.2g}",
     }
+    if record.penalty:
+        numbers["what the loss itself does, as a weight decay"] = f"{record.penalty:.3g}"
     without = record.probes.without_decay if record.probes else None
     if without is not None:
         numbers[f"learned in {without.steps} trial steps"] = progress_text(record.probes.own)
@@ -203,9 +227,27 @@ def _could_shrink(record: Record) -> bool:
     a thousandth, which is gone in a few epochs.
     """
     groups = record.optimizer.param_groups
-    share = max(base_rate(group) * group.get("weight_decay", 0) for group in groups)
+    share = max(base_rate(g) * (g.get("weight_decay", 0) + record.penalty) for g in groups)
     steps = steps_taken(record.optimizer) or record.batches_seen
+    if steps and _divides_the_decay(record):
+        # Whatever the decay, a weight moves by the rate in a step, if the decay outweighs the data.
+        return max(map(base_rate, groups)) * steps > _new_size(record) / 2
     return share * steps > math.log(2) if steps else share > 1e-3
+
+
+def _divides_the_decay(record: Record) -> bool:
+    """Is the decay added to gradients that are then divided by their size, as in Adam?"""
+    keys = {key for state in record.optimizer.state.values() for key in state}
+    apart = isinstance(record.optimizer, torch.optim.AdamW)
+    apart |= any(g.get("decoupled_weight_decay") for g in record.optimizer.param_groups)
+    return bool(keys & {"exp_avg_sq", "square_avg", "exp_inf"}) and (not apart or record.penalty > 0)
+
+
+def _new_size(record: Record) -> float:
+    """The size of a single weight as layers draw it, root mean square."""
+    weights = [p.detach() for p in record.model.parameters() if p.ndim > 1]
+    squares = sum(p.square().sum().item() for p in weights)
+    return math.sqrt(squares / sum(p.numel() for p in weights)) / max(record.shrunk, 1e-9)
 
 
 def _probe_numbers(record: Record, own: Trial, good: Trial) -> dict:

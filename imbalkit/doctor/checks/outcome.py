@@ -1,5 +1,6 @@
 """Questions about the outcome: what has been learned, and for which classes?"""
 
+import torch
 from torch import Tensor
 
 from imbalkit.doctor.checks.answer import (
@@ -22,6 +23,8 @@ FEW_IMAGES = 8
 
 def class_imbalance(record: Record) -> Answer:
     """Do the rare classes get their share of the predictions?"""
+    if record.task.several and record.on_train is not None:
+        return _rare_labels(record, record.on_train)
     counts = record.train.class_counts
     present = counts > 0
     if int(present.sum()) < 2:
@@ -48,6 +51,33 @@ def class_imbalance(record: Record) -> Answer:
     return finding("class_imbalance", FAULT if lost and ratio_of(pull) >= 3 else NOTE, numbers)
 
 
+def _rare_labels(record: Record, train: Predictions) -> Answer:
+    """The same where an image has several labels: is a label ever said to be there?
+
+    Each label is a question of two answers, of which "yes" may be the rare one.
+    """
+    share = train.labels.float().mean().item()
+    ratio = (1 - share) / max(share, 1e-9)
+    if ratio < 3:
+        return Healthy(f"a label is not there {ratio:.1f} times as often as it is")
+    pull = ratio / record.loss.yes
+    numbers = {
+        "labels that are there": f"{share:.1%}",
+        "the pull of those that are not on the loss": f"{pull:.0f} to 1" if pull >= 3 else "even",
+    }
+    lost = False
+    for name, p in (("evaluation", record.on_eval), ("training", record.on_train)):
+        there = p.labels == 1 if p else torch.zeros(0)
+        if lost or there.sum() < FEW_IMAGES or (~there).sum() < FEW_IMAGES:
+            continue
+        found, left_out = (p.predicted[there] == 1).float(), (p.predicted[~there] == 0).float()
+        numbers[f"labels found, and rightly left out, {name}"] = (
+            f"{found.mean():.1%}, {left_out.mean():.1%}"
+        )
+        lost = bool(found.mean() < 0.25 and left_out.mean() > 0.5)
+    return finding("class_imbalance", FAULT if lost and pull >= 3 else NOTE, numbers)
+
+
 def _recall_of_rare_and_frequent(
     counts: Tensor, p: Predictions
 ) -> tuple[float, float] | tuple[None, None]:
@@ -69,6 +99,9 @@ def constant_output(record: Record) -> Answer:
         "spread of the outputs over the images": f"{record.output_spread:.2g}",
         "classes in use": f"{record.on_train.used:.2f}",
     }
+    cut = [layer.name for layer in record.layers if layer.constant >= 0.9 and layer.cut]
+    if cut:
+        numbers["the way of the images ends before"] = cut[0]
     if record.output_spread < 1e-3:
         return finding("constant_output", if_failing(record), numbers)
     return Healthy(f"they spread by {record.output_spread:.2g} over the images")

@@ -87,9 +87,11 @@ CAUSES = {
         DIAGNOSING,
     ),
     "activation_on_logits": Cause(
-        "The model ends in an activation that cuts off or bounds the logits, and the loss needs "
-        "them free. A class whose logit is cut to zero for every image gets no gradient.",
-        "# no activation behind the last layer:\nreturn self.classifier(x)",
+        "The model ends in something that cuts off or bounds the logits, an activation or a "
+        "cosine, and the loss needs them free. A class whose logit is cut to zero for every image "
+        "gets no gradient.",
+        "# no activation behind the last layer:\nreturn self.classifier(x)\n"
+        "# and cosines times a scale, of 16 for example:\nlogits = 16 * cosines",
         DIAGNOSING,
     ),
     "input_range": Cause(

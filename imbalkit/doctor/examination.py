@@ -16,7 +16,7 @@ from imbalkit.doctor.probes import probe, why_no_trials
 from imbalkit.doctor.reading import Clock, Sample
 from imbalkit.doctor.record import Kind, Predictions, Record
 from imbalkit.doctor.setup import STEP, Setup, largest_batch, new_setup
-from imbalkit.doctor.structure import is_linear, penalty_on_weights, unlisted_weights
+from imbalkit.doctor.structure import is_linear, look_at_loss, unlisted_weights
 from imbalkit.doctor.tasks import Task
 
 MIXED = 128  # images in the batch whose gradients and activations are looked at
@@ -179,7 +179,7 @@ def look_inside(record: Record) -> dict:
         if size:
             found |= vars(measure.look_at_gradients(model, train, parts, record.train_kind, setup))
             found["fresh_gradient"] *= setup.accumulate
-            found["penalty"] = penalty_on_weights(model, train, parts[0], setup)
+            found |= vars(look_at_loss(model, train, parts[0], setup))
         else:
             setup.leave_out("frozen parameters", "cleared gradients", "vanishing gradients")
     if len(mixed) > 1:

@@ -21,7 +21,6 @@ SMALLER = (0.1, 0.01, 1e-3, 1e-4)
 # Progress is 0 at the loss of knowing the class shares alone and 1 at no loss at all.
 LEARNS = 0.3
 STUCK = 0.1
-AHEAD = 0.1  # a tenth of the labels' entropy: twenty times what trials of one rate differ by
 
 
 def why_no_trials(record: Record, clock: Clock) -> str:

@@ -25,6 +25,8 @@ FEWEST_TO_RENUMBER = 5
 # Gradients are added up over eight batches on purpose; single batches differ by a few times.
 ADDED_UP = 20
 
+AHEAD = 0.1  # a tenth of the labels' entropy: twenty times what trials of one rate differ by
+
 Kind = Literal["logits", "probabilities", "log_probabilities"]
 
 
@@ -186,6 +188,8 @@ class Record:
         kept_gradient: norm of the gradients in the momentum of the caller's optimizer; None where
             there is none.
         penalty: what the loss itself does to the weights, as a weight decay.
+        sharper: where no weight can make the outputs larger, the factor of them with the lowest
+            loss; saved: what it would save of the loss of a guess.
         modes: accuracy on the same images in training and in evaluation mode.
         as_drawn: names of parameters whose size is still that of new random weights.
         shrunk: size of the weights, in units of new ones.
@@ -228,6 +232,8 @@ class Record:
     empty_steps: bool = False
     kept_gradient: float | None = None
     penalty: float = 0.0
+    sharper: float = 1.0
+    saved: float = 0.0
     ran: frozenset[str] = frozenset()
     modes: tuple[float, float] | None = None
     as_drawn: frozenset[str] = frozenset()

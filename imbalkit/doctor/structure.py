@@ -2,11 +2,13 @@
 pull at them?"""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from imbalkit.doctor.copies import owners_of
 from imbalkit.doctor.measuring import WEIGHTED, computed_loss
 from imbalkit.doctor.picking import parts_of
 from imbalkit.doctor.reading import Sample
@@ -14,6 +16,7 @@ from imbalkit.doctor.setup import Setup
 
 AS_GOOD_AS_0 = 1e-3  # of the outputs' size: float32 leaves a hundredth of that
 LOOKED_AT = 64  # images, among which twelve different ones are looked for
+SHARPER = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 TRIPLES = 4  # three images that differ in few pixels may lie where no unit switches
 
 
@@ -76,20 +79,40 @@ def parameters_behind(outputs: Any) -> list[nn.Parameter]:
     return found
 
 
-def penalty_on_weights(model: nn.Module, sample: Sample, rows: Tensor, setup: Setup) -> float:
-    """How strongly the loss itself pulls the weights to 0, as a weight decay; 0 where it does not.
+@dataclass(frozen=True)
+class LossOfOutputs:
+    """What the loss does beside judging the outputs as they are. See `Record`."""
 
-    What is left of its gradient when the outputs are cut off from the weights is such a pull.
+    penalty: float = 0.0
+    sharper: float = 1.0
+    saved: float = 0.0
+
+
+def look_at_loss(model: nn.Module, sample: Sample, rows: Tensor, setup: Setup) -> LossOfOutputs:
+    """Does the loss pull at the weights, and would larger scores that they cannot give be better?
+
+    Both are asked of outputs in evaluation mode that are cut off from the weights.
     """
     targets = sample.targets[rows].to(setup.device)
     model.eval()
     with torch.no_grad():
         outputs = setup.outputs(model, sample.rows(rows))
     if setup.loss.inside or not isinstance(outputs, Tensor):
-        return 0.0
+        return LossOfOutputs()
     with torch.enable_grad():
-        scores = setup.scores(outputs, targets)
-        loss = computed_loss(outputs, scores, targets, setup)
+        loss = computed_loss(outputs, outputs, targets, setup)
+    penalty = _penalty(loss, model)
+    factor, saved = _sharper(outputs, targets, setup)
+    if saved > 0 and not setup.no_trials and _bounded(model, sample.rows(rows), outputs, setup):
+        return LossOfOutputs(penalty, factor, saved)
+    return LossOfOutputs(penalty)
+
+
+def _penalty(loss: Tensor, model: nn.Module) -> float:
+    """How strongly the loss itself pulls the weights to 0, as a weight decay; 0 where it does not.
+
+    Its gradient is such a pull where the outputs do not depend on the weights.
+    """
     weights = _weights_in(loss, model)
     if not weights:
         return 0.0
@@ -98,6 +121,44 @@ def penalty_on_weights(model: nn.Module, sample: Sample, rows: Tensor, setup: Se
     size = sum(p.detach().square().sum().item() for p, _ in pairs)
     pull = sum((p.detach() * g).sum().item() for p, g in pairs)
     return max(pull / max(size, 1e-12), 0.0) if math.isfinite(pull) else 0.0
+
+
+def _sharper(outputs: Tensor, targets: Tensor, setup: Setup) -> tuple[float, float]:
+    """The factor of the outputs with the lowest loss, and what it saves of the loss of a guess."""
+    with torch.no_grad():
+        losses = {
+            factor: computed_loss(scores, scores, targets, setup).item()
+            for factor in (0.0, 1.0, *SHARPER)
+            for scores in (factor * outputs,)
+        }
+    guess = losses.pop(0.0)
+    finite = {factor: loss for factor, loss in losses.items() if math.isfinite(loss)}
+    if not finite or not math.isfinite(losses[1.0]) or guess <= 0:
+        return 1.0, 0.0
+    best = min(finite, key=lambda factor: finite[factor])
+    return best, (losses[1.0] - finite[best]) / guess
+
+
+def _bounded(model: nn.Module, batch: Any, outputs: Tensor, setup: Setup) -> bool:
+    """Do the outputs stay the same when the last weights, and all that scales, become larger?
+
+    As cosines do. The weights are put back.
+    """
+    named = [p for p in model.parameters() if p.is_floating_point()]
+    matrices = [p for p in named if p.ndim > 1]
+    if not matrices:
+        return False
+    owner = owners_of(model)[id(matrices[-1])]
+    first = next(i for i, p in enumerate(named) if any(p is q for q in owner.parameters()))
+    enlarged = [*named[first:], *(p for p in named[:first] if p.numel() == 1)]
+    before = [p.detach().clone() for p in enlarged]
+    with torch.no_grad():
+        for p in enlarged:
+            p.mul_(4)
+        new = setup.outputs(model.eval(), batch)
+        for p, value in zip(enlarged, before, strict=True):
+            p.copy_(value)
+    return bool((new - outputs).abs().max() < AS_GOOD_AS_0 * outputs.abs().max())
 
 
 def _weights_in(loss: Tensor, model: nn.Module) -> list[nn.Parameter]:

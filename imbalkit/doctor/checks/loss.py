@@ -14,7 +14,7 @@ from imbalkit.doctor.checks.answer import (
     ratio_of,
 )
 from imbalkit.doctor.outputs import BOUNDING, SQUASHING, double_softmax_floor
-from imbalkit.doctor.record import Record
+from imbalkit.doctor.record import AHEAD, Record
 from imbalkit.doctor.report import FAULT, NOTE, WARNING
 
 
@@ -84,6 +84,13 @@ def missing_log_softmax(record: Record) -> Answer:
 
 def activation_on_logits(record: Record) -> Answer:
     """Are the logits free to take any value?"""
+    if record.loss.wants == "logits" and record.saved > AHEAD:
+        numbers = {
+            "outputs when the last weights are enlarged": "the same: they are bounded",
+            "best factor of the outputs": f"{record.sharper:g}",
+            "it saves of the loss of a guess": f"{record.saved:.0%}",
+        }
+        return finding("activation_on_logits", FAULT, numbers)
     if record.loss.wants != "logits" or record.last_operation not in BOUNDING:
         return Healthy("no activation cuts off the logits")
     numbers = {

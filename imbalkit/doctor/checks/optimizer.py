@@ -16,9 +16,10 @@ from imbalkit.doctor.checks.answer import (
     progress_text,
     why_no_probes,
 )
-from imbalkit.doctor.probes import AHEAD, LEARNS, MOST_STEPS, STUCK
+from imbalkit.doctor.probes import LEARNS, MOST_STEPS, STUCK
 from imbalkit.doctor.record import (
     ADDED_UP,
+    AHEAD,
     Record,
     Trial,
     has_stepped,

@@ -546,6 +546,7 @@ def test_sharded_weights_get_a_sentence():
         diagnose(FullyShardedDataParallel(), PAIRS)
 
 
+@pytest.mark.notebooks  # slow: its processes import torch
 def test_rank_0_of_two_processes_answers(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -611,6 +611,7 @@ def test_many_at_once_all_end_well(mirror, tmp_path):
     assert names(tmp_path / "root") == [mirror.official.name]
 
 
+@pytest.mark.notebooks  # slow: its processes import torch
 def test_two_processes_at_once_both_end_well(server, tmp_path):
     """This process is one of them; it begins when the other one has imported what it needs."""
     wanted = server.url, str(tmp_path / "data.bin"), md5(CONTENT)

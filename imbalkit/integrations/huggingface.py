@@ -28,6 +28,10 @@ class CollapseCallback(Watch, TrainerCallback):
     (``label_smoothing_factor``, ``compute_loss_func``). A compiled model is not watched. Where
     nothing was seen, a warning says so at the end.
 
+    Args:
+        diagnose: look for the cause when the training collapses; it takes 20 seconds, once.
+        **options: further arguments of `imbalkit.diagnose`, such as ``loss_fn`` or ``seconds``.
+
     Attributes:
         monitor: the `imbalkit.CollapseMonitor`; ``monitor.warning`` is its sentence.
         report: what `imbalkit.diagnose` found, or None.
@@ -43,7 +47,8 @@ class CollapseCallback(Watch, TrainerCallback):
         >>> callback = CollapseCallback(seconds=10)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     arguments = transformers.TrainingArguments(
-        ...         folder, num_train_epochs=1, disable_tqdm=True, report_to="none", use_cpu=True)
+        ...         folder, num_train_epochs=1, disable_tqdm=True, report_to="none",
+        ...         use_cpu=True, save_strategy="no")
         ...     model = transformers.ViTForImageClassification(config)
         ...     trainer = transformers.Trainer(
         ...         model, arguments, train_dataset=images, callbacks=[callback])

@@ -34,6 +34,10 @@ class CollapseCallback(Watch, Callback):
     Where nothing was seen, a warning says so at the end. The doctor needs your ``forward``, and
     your ``loss_fn`` if that is not the cross-entropy.
 
+    Args:
+        diagnose: look for the cause when the training collapses; it takes 20 seconds, once.
+        **options: further arguments of `imbalkit.diagnose`, such as ``loss_fn`` or ``seconds``.
+
     Attributes:
         monitor: the `imbalkit.CollapseMonitor`; ``monitor.warning`` is its sentence.
         report: what `imbalkit.diagnose` found, or None.

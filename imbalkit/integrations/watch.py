@@ -26,9 +26,16 @@ NOTHING_SEEN = (
 class Watch:
     """Watches a training from inside a trainer's callback.
 
+    Args:
+        diagnose: look for the cause when the training collapses; it takes 20 seconds, once.
+        **options: further arguments of `imbalkit.diagnose`, such as ``loss_fn`` or ``seconds``.
+
     Attributes:
         monitor: the `imbalkit.CollapseMonitor` of this training.
         report: what `imbalkit.diagnose` found when it collapsed, or None.
+
+    Raises:
+        TypeError: `imbalkit.diagnose` has no such argument.
 
     Example:
         >>> watch = Watch(diagnose=False)
@@ -42,15 +49,6 @@ class Watch:
     """
 
     def __init__(self, diagnose: bool = True, **options: Any):
-        """A callback to give to the trainer.
-
-        Args:
-            diagnose: look for the cause when the training collapses; it takes 20 seconds, once.
-            **options: further arguments of `imbalkit.diagnose`, such as ``loss_fn``.
-
-        Raises:
-            TypeError: `imbalkit.diagnose` has no such argument.
-        """
         super().__init__()
         inspect.signature(doctor.diagnose).bind_partial(**options)
         self.monitor = CollapseMonitor()

@@ -48,11 +48,12 @@ class CollapseCallback(Watch, TrainerCallback):
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     arguments = transformers.TrainingArguments(
         ...         folder, num_train_epochs=1, disable_tqdm=True, report_to="none",
-        ...         use_cpu=True, save_strategy="no")
+        ...         use_cpu=True)
         ...     model = transformers.ViTForImageClassification(config)
         ...     trainer = transformers.Trainer(
         ...         model, arguments, train_dataset=images, callbacks=[callback])
         ...     _ = trainer.train()
+        {'train_runtime': ...}
         >>> callback.monitor.steps, callback.report
         (8, None)
     """

@@ -333,6 +333,12 @@ def test_averaged_weights_are_no_fault_of_the_optimizer():
     assert report.healthy and "average" in report.not_checked["optimizer"]
 
 
+def test_averaged_weights_by_themselves_are_no_fault_either():
+    model, optimizer = trained()
+    average = torch.optim.swa_utils.AveragedModel(model).module
+    assert diagnose(average, PAIRS, optimizer=optimizer).healthy
+
+
 def test_gradient_checkpointing():
     class Checkpointed(nn.Module):
         def __init__(self, network):

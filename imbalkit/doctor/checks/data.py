@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -34,6 +35,10 @@ SCRAMBLED = 0.2
 MANY_ROWS, FEW_INPUTS = 200, 0.05
 # Photographs of one color are rare; pixels that were divided by 255 as whole numbers are all 0.
 BLANK = 0.2
+LOST = (
+    "The images are read in order, and drop_last leaves out the same ones at the end each time: "
+    "all that there are of a class."
+)
 # Shuffled labels reach five standard deviations in less than one of a million examinations.
 DEVIATIONS = 5
 
@@ -248,6 +253,13 @@ def _smoothness(x: Tensor) -> list[float]:
 
 def unshuffled_batches(record: Record) -> Answer:
     """Does each batch hold a mix of the classes?"""
+    lost = _lost_at_the_end(record)
+    if lost:
+        numbers = {
+            "images that drop_last leaves out, always the last": record.train.left_out,
+            "classes that are in evaluation and in no training batch": ", ".join(map(str, lost)),
+        }
+        return replace(finding("unshuffled_batches", FAULT, numbers), explanation=LOST)
     batches = [b for b in record.train.class_batches if len(b) > 1]
     if len(batches) < 2:
         return NotChecked("needs at least two batches of two images")
@@ -272,6 +284,14 @@ def unshuffled_batches(record: Record) -> Answer:
     if deviations > DEVIATIONS:
         return finding("unshuffled_batches", if_failing(record), numbers)
     return Healthy(f"the classes are mixed in each of {len(batches)} batches")
+
+
+def _lost_at_the_end(record: Record) -> list[int]:
+    """The classes that `drop_last` may take away from the training, and evaluation has."""
+    if not record.train.left_out or not record.train.exhausted or record.eval is None:
+        return []
+    lost = (record.train.class_counts == 0) & (record.eval.class_counts > 0)
+    return lost.nonzero().flatten().tolist()
 
 
 def _purity(batches: Sequence[Tensor]) -> float:

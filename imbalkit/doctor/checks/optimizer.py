@@ -148,7 +148,9 @@ def learning_rate_too_low(record: Record) -> Answer:
         return finding("learning_rate_too_low", if_failing(record), numbers, USUAL_RATE)
     # A schedule that is over ends at such a rate too; then the weights have moved.
     still = mostly_as_drawn(list(record.gradients), record)
-    if now is not None and still and not record.misfit and _learns_more(onward, now):
+    # One that ended before the trial would have is too short, whatever its rate.
+    short = now is not None and (steps_taken(record.optimizer) or now.steps) < now.steps
+    if now is not None and still and not short and not record.misfit and _learns_more(onward, now):
         at_the_rate_now = f"learned in {now.steps} trial steps at the rate as it is now"
         numbers = {
             f"{at_the_rate_now}, {probes.lr_now:g}": progress_text(now),

@@ -225,25 +225,34 @@ def schema_for(parts: Parts) -> Check:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> Check:
-    """The check of an optimizer's state: what it keeps for a parameter has to fit the parameter."""
+    """The check of an optimizer's state: it has the layout of this one's, and fits its weights."""
     layout = like(optimizer.state_dict())
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def check(value: Any, name: str) -> None:
         layout(value, name)
-        for i, entry in value["state"].items():
-            place = f"{name}.state[{i!r}]"
-            must_be(type(i) is int and 0 <= i < len(parameters), i, place, "of a parameter")
-            table_of(anything)(entry, place)
-            kept = {key for key in OF_EACH_NUMBER & entry.keys() if entry[key] is not None}
-            expected = dict.fromkeys(kept, parameters[i].detach())
-            tensors_like(expected)({key: entry[key] for key in kept}, place)
-            if "step" in entry:
-                steps = entry["step"]
-                one = isinstance(steps, Tensor) and steps.numel() == 1 and not steps.is_complex()
-                number(0)(float(steps) if one else steps, f"{place}.step")
+        _check_fit(optimizer, value, name)
 
     return check
+
+
+def _check_fit(optimizer: torch.optim.Optimizer, value: dict[str, Any], name: str) -> None:
+    """Does what is kept for a parameter have its shape?"""
+    if isinstance(combined := getattr(optimizer, "optimizers", None), list | tuple):
+        for i, (each, state) in enumerate(zip(combined, value["optimizers"], strict=True)):
+            _check_fit(each, state, f"{name}.optimizers[{i}]")
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, entry in value.get("state", {}).items():
+        place = f"{name}.state[{i!r}]"
+        must_be(type(i) is int and 0 <= i < len(parameters), i, place, "of a parameter")
+        table_of(anything)(entry, place)
+        kept = {key for key in OF_EACH_NUMBER & entry.keys() if entry[key] is not None}
+        expected = dict.fromkeys(kept, parameters[i].detach())
+        tensors_like(expected)({key: entry[key] for key in kept}, place)
+        if "step" in entry:
+            steps = entry["step"]
+            one = isinstance(steps, Tensor) and steps.numel() == 1 and not steps.is_complex()
+            number(0)(float(steps) if one else steps, f"{place}.step")
 
 
 def same_training(now: dict[str, Any]) -> Check:

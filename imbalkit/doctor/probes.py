@@ -169,7 +169,7 @@ class _Trials:
         if fresh:
             torch.manual_seed(0)
             renew(model)
-        optimizer.state.clear()
+        forget(optimizer)
         return model, optimizer
 
     def _train(
@@ -211,3 +211,13 @@ def standardized(inputs: Tensor, rows: Tensor) -> Tensor:
     """Inputs with mean 0 and standard deviation 1 over all numbers of these rows."""
     x = inputs[rows].float()
     return ((inputs.float() - x.mean()) / x.std().clamp_min(1e-6)).to(inputs.dtype)
+
+
+def forget(optimizer: torch.optim.Optimizer) -> None:
+    """Make the optimizer's state that of a new one."""
+    optimizer.state.clear()
+    if isinstance(optimizer, torch.optim.Adagrad):  # an older one has no state but from `__init__`
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                sums = torch.full_like(p, group["initial_accumulator_value"])
+                optimizer.state[p] = {"step": torch.tensor(0.0), "sum": sums}

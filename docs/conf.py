@@ -64,6 +64,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["transformers", "lightning", "pytorch_lightning"]  # for integrations
 autodoc_typehints = "none"  # the docstrings say more: shapes, dtypes, units
 napoleon_numpy_docstring = False
 default_role = "py:obj"

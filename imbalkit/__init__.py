@@ -24,6 +24,7 @@ _MODULES = (
     "files",
     "inference",
     "intake",
+    "integrations",
     "lazy",
     "losses",
     "metrics",

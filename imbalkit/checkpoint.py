@@ -18,12 +18,15 @@ from torch import Tensor, nn
 from imbalkit import randomness, sealed
 from imbalkit.schema import (
     Check,
+    anything,
     like,
     list_of,
+    must_be,
     number,
     one_of,
     optional,
     record,
+    table_of,
     tensor,
     tensors_like,
     text,
@@ -36,6 +39,11 @@ KEY = record(
     **{EPOCHS: whole(1), STEPS: whole(1), IMAGES: optional(whole(1)), OPTIMIZER: text(200)}
 )
 SHARE = number(0, 1)
+# What torch's optimizers, and `fast.Muon`, keep for each number of a parameter.
+OF_EACH_NUMBER = {
+    "exp_avg", "exp_avg_sq", "exp_inf", "grad_avg", "max_exp_avg_sq", "mean", "momentum_buffer",
+    "square_avg", "sum",
+}  # fmt: skip
 FIGURES: dict[str, Check] = {
     "loss": number(nan=True),  # it is shown, and nothing is computed from it
     "accuracy": SHARE,
@@ -208,12 +216,43 @@ def schema_for(parts: Parts) -> Check:
         device=text(20),
         model=weights,
         loss=tensors_like(parts.loss_state()),
-        optimizer=like(parts.optimizer.state_dict()),
+        optimizer=optimizer_state(parts.optimizer),
         scheduler=like(parts.scheduler.state_dict()),
         history=history_of(parts.epochs, parts.steps_per_epoch),
         best_weights=optional(weights),
         random=randomness.STATE,
     )
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> Check:
+    """The check of an optimizer's state: it has the layout of this one's, and fits its weights."""
+    layout = like(optimizer.state_dict())
+
+    def check(value: Any, name: str) -> None:
+        layout(value, name)
+        _check_fit(optimizer, value, name)
+
+    return check
+
+
+def _check_fit(optimizer: torch.optim.Optimizer, value: dict[str, Any], name: str) -> None:
+    """Does what is kept for a parameter have its shape?"""
+    if isinstance(combined := getattr(optimizer, "optimizers", None), list | tuple):
+        for i, (each, state) in enumerate(zip(combined, value["optimizers"], strict=True)):
+            _check_fit(each, state, f"{name}.optimizers[{i}]")
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, entry in value.get("state", {}).items():
+        place = f"{name}.state[{i!r}]"
+        must_be(type(i) is int and 0 <= i < len(parameters), i, place, "of a parameter")
+        table_of(anything)(entry, place)
+        kept = {key for key in OF_EACH_NUMBER & entry.keys() if entry[key] is not None}
+        expected = dict.fromkeys(kept, parameters[i].detach())
+        tensors_like(expected)({key: entry[key] for key in kept}, place)
+        if "step" in entry:
+            steps = entry["step"]
+            one = isinstance(steps, Tensor) and steps.numel() == 1 and not steps.is_complex()
+            number(0)(float(steps) if one else steps, f"{place}.step")
 
 
 def same_training(now: dict[str, Any]) -> Check:

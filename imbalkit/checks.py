@@ -122,8 +122,8 @@ def check_counts(counts: ArrayLike | Tensor) -> np.ndarray:
     return counts.astype(np.int64)
 
 
-def in_order_of_classes(counts: ArrayLike | Tensor) -> ArrayLike | Tensor:
-    """Counts that carry their class numbers, as a pandas Series does, sorted by these.
+def in_order_of_classes(counts: ArrayLike | Tensor, name: str = "counts") -> ArrayLike | Tensor:
+    """Numbers that carry the numbers of their classes, as a pandas Series does, sorted by these.
 
     ``value_counts`` of pandas puts the most frequent class first, whatever its number.
     """
@@ -135,8 +135,8 @@ def in_order_of_classes(counts: ArrayLike | Tensor) -> ArrayLike | Tensor:
         order = [classes.index(c) for c in range(len(classes))]
     except ValueError:
         raise ValueError(
-            f"counts has the index {classes[:5]}, not the class numbers 0 to {len(classes) - 1}; "
-            "give a list with one count per class, in the order of the model's outputs."
+            f"{name} has the index {classes[:5]}, not the class numbers 0 to {len(classes) - 1}; "
+            "give a list with one number per class, in the order of the model's outputs."
         ) from None
     return to_numpy(counts)[order]
 

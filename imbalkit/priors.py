@@ -13,7 +13,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbalkit.checks import as_rows, describe_array, described, is_number, to_numpy
+from imbalkit.checks import (
+    as_rows,
+    describe_array,
+    described,
+    in_order_of_classes,
+    is_number,
+    to_numpy,
+)
 
 LARGEST = 1e30  # a shift of the logits; float32 ends at 3e38
 MOST_STEPS, CHANGE = 10_000, 1e-7  # of `estimate_prior`
@@ -114,7 +121,7 @@ def estimate_prior(logits: Tensor, train_prior: ArrayLike) -> Tensor:
 
 def checked_prior(prior: ArrayLike, logits: Tensor, name: str = "test_prior") -> np.ndarray:
     """A prior as shares, float64 (C,), or what is wrong with it."""
-    values = to_numpy(prior)
+    values = to_numpy(in_order_of_classes(prior, name))
     if values.dtype.kind not in "iuf" or values.shape != logits.shape[1:]:
         raise ValueError(
             f"{name} is {describe_array(values)}, but the logits have shape "

@@ -21,6 +21,7 @@ from imbalkit.checks import (
     check_counts,
     check_tensor,
     check_whole,
+    in_order_of_classes,
     indices_by_class,
     to_floats,
 )
@@ -72,7 +73,8 @@ def image_weights(labels: ArrayLike, shares: ArrayLike) -> Tensor:
         >>> image_weights([0, 0, 1], [0.5, 0.5]).tolist()
         [0.25, 0.25, 0.5]
     """
-    labels, shares = as_labels(labels), torch.from_numpy(to_floats(shares, "shares"))
+    labels = as_labels(labels)
+    shares = torch.from_numpy(to_floats(in_order_of_classes(shares, "shares"), "shares"))
     check_tensor(shares, "shares", "(C,)")
     if not (shares.isfinite().all() and (shares >= 0).all() and shares.sum() > 0):
         raise ValueError(

@@ -54,6 +54,7 @@ LABELS = torch.arange(60) % 3
 IMAGES = torch.randn(60, 3, 8, 8) + LABELS[:, None, None, None]
 BATCHES = list(zip(IMAGES.split(20), LABELS.split(20), strict=True))
 LIBRARIES = ("pandas", "scipy", "sklearn", "matplotlib", "seaborn", "PIL", "torchvision", "IPython")
+TRAINERS = ("transformers", "lightning", "pytorch_lightning")
 
 
 def network():
@@ -153,6 +154,18 @@ def drawing():
     says_what_to_install(lambda: imbalkit.plots.use_style(), "plots")
 
 
+def callbacks():
+    assert imbalkit.integrations.__doc__ and not set(TRAINERS) & set(vars(imbalkit.integrations))
+    assert not any(sys.modules.get(name) for name in TRAINERS)
+    for name in ("huggingface", "lightning"):
+        try:
+            __import__(f"imbalkit.integrations.{name}")
+        except ModuleNotFoundError as error:
+            assert str(error).startswith(f"imbalkit.integrations.{name} needs "), error
+        else:
+            raise AssertionError(f"{name} did not miss its library")
+
+
 def reading_images():
     says_what_to_install(lambda: imbalkit.data.read_image("image.png", 32), "data")
 
@@ -173,7 +186,7 @@ def says_what_to_install(use, extra):
 
 USES = (
     gate, losses, further_losses, weights, sampling, priors, stages, training, ensembles, doctor,
-    monitor, metrics, decisions, models, long_tail, drawing, reading_images, command,
+    monitor, metrics, decisions, models, long_tail, drawing, reading_images, callbacks, command,
 )  # fmt: skip
 
 

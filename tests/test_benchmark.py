@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import scale
+from benchmarks import examined, scale
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 MODELS = {"plain CNN", "small BatchNorm net", "ResNet-32"}
@@ -101,3 +102,27 @@ def test_a_curve_above_its_bounds_is_named():
 def test_every_job_of_the_curves_runs(name, tmp_path, monkeypatch):
     monkeypatch.setenv("SCALE_FOLDER", str(tmp_path))
     assert scale.measure(name, 40)["seconds"] > 0
+
+
+@pytest.mark.parametrize("name", examined.MODELS)
+@pytest.mark.parametrize("optimizer", examined.OPTIMIZERS)
+def test_the_doctor_costs_what_is_promised(name, optimizer):
+    rows = json.loads(examined.RESULTS.read_text(encoding="utf-8"))["rows"]
+    (row,) = [r for r in rows if (r["model"], r["optimizer"]) == (name, optimizer)]
+    assert row["copies"] is not None and examined.broken_promises([row]) == []
+
+
+def test_a_doctor_that_costs_more_is_named():
+    row = {"model": "m", "optimizer": "SGD", "seconds": 23.0, "parameters": 9e7, "copies": 1.9}
+    assert examined.broken_promises([row, row | {"parameters": 1e6, "copies": 80.0}]) == []
+    assert examined.broken_promises([row | {"seconds": 25.0}, row | {"copies": 2.1}]) == [
+        "m with SGD: 25.0 s", "m with SGD: 2.10 copies",
+    ]  # fmt: skip
+
+
+def test_the_doctor_s_cost_can_be_measured(monkeypatch):
+    small = (lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)),
+             examined.image(8), 16)  # fmt: skip
+    monkeypatch.setitem(examined.MODELS, "small", small)
+    row = examined.measure("small", "Adam", seconds=1)
+    assert row["seconds"] < 2 and row["parameters"] == 1930

@@ -244,6 +244,7 @@ COMMANDS = [  # what python runs, exit code, words
 ]
 
 
+@pytest.mark.notebooks  # slow: its processes import torch
 def test_as_commands():
     processes = [  # side by side, since importing torch is what takes the time
         subprocess.Popen(

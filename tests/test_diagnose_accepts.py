@@ -333,6 +333,12 @@ def test_averaged_weights_are_no_fault_of_the_optimizer():
     assert report.healthy and "average" in report.not_checked["optimizer"]
 
 
+def test_averaged_weights_by_themselves_are_no_fault_either():
+    model, optimizer = trained()
+    average = torch.optim.swa_utils.AveragedModel(model).module
+    assert diagnose(average, PAIRS, optimizer=optimizer).healthy
+
+
 def test_gradient_checkpointing():
     class Checkpointed(nn.Module):
         def __init__(self, network):
@@ -546,6 +552,7 @@ def test_sharded_weights_get_a_sentence():
         diagnose(FullyShardedDataParallel(), PAIRS)
 
 
+@pytest.mark.notebooks  # slow: its processes import torch
 def test_rank_0_of_two_processes_answers(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -333,3 +333,61 @@ def test_trials_that_were_too_short_prove_nothing_about_the_rate():
 def test_the_fix_for_imbalance_needs_no_training():
     fix = CAUSES["class_imbalance"].fix
     assert ".log()" in fix and "weight" not in fix
+
+
+def after_a_cosine(epochs, rate):
+    model = mlp()
+    optimizer = Adam(model.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 8 * epochs)
+    for _ in range(epochs):
+        for x, y in batches():
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            schedule.step()
+    assert optimizer.param_groups[0]["lr"] == 0
+    return diagnose(model, batches(), optimizer=optimizer)
+
+
+def test_a_schedule_that_is_over_is_no_rate_that_is_too_low():
+    assert after_a_cosine(10, 0.02).healthy
+    assert after_a_cosine(2, 1e-3).causes == ["undertrained"]
+
+
+def test_rare_classes_that_are_found_are_not_said_to_be_missed():
+    few = torch.cat(
+        [(Y == 0).nonzero()[:, 0], (Y == 1).nonzero()[:30, 0], (Y == 2).nonzero()[:10, 0]]
+    )
+    few = few[torch.randperm(len(few), generator=torch.Generator().manual_seed(0))]
+    model, data = mlp(), batches(X[few], Y[few])
+    optimizer = Adam(model.parameters(), 0.02)
+    train(model, data, optimizer=optimizer, steps=100)
+    (note,) = diagnose(model, data, optimizer=optimizer).findings
+    assert "100.0%, 100.0%" in str(note.numbers)
+    assert (
+        "found as well as the frequent ones" in note.explanation and "lean" not in note.explanation
+    )
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_class_that_drop_last_takes_away_is_named(shuffle):
+    last = torch.cat([(Y < 2).nonzero()[:160, 0], (Y == 2).nonzero()[:20, 0]])
+    loader = DataLoader(TensorDataset(X[last], Y[last]), 32, shuffle=shuffle, drop_last=True)
+    model = mlp()
+    optimizer = train(model, [(x, y) for _ in range(8) for x, y in loader])
+    report = diagnose(model, loader, optimizer=optimizer, eval_batches=batches())
+    if shuffle:
+        assert "unshuffled_batches" not in names(report)
+    else:
+        assert report.cause == "unshuffled_batches", report
+        assert (
+            report.findings[0].numbers["classes that are in evaluation and in no training batch"]
+            == "2"
+        )
+        assert "drop_last" in report.findings[0].explanation
+
+
+def test_a_loader_that_drops_all_it_has_is_told_so():
+    loader = DataLoader(TensorDataset(X[:20], Y[:20]), 32, drop_last=True)
+    with pytest.raises(ValueError, match="nor does drop_last where the images make no whole batch"):
+        diagnose(mlp(), loader)

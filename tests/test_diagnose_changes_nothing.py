@@ -256,10 +256,22 @@ def test_the_moments_of_an_optimizer_are_not_copied():
 
 
 @pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated
-def test_a_script_module_gets_a_sentence():
-    model = torch.jit.trace(mlp(), X[:2])
-    with pytest.raises(TypeError, match=r"ScriptModule.* pass the module that was scripted"):
-        diagnose(model, batches())
+@pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, X[:2])])
+@pytest.mark.parametrize("part", [False, True])
+def test_a_script_module_is_examined_as_one_layer(make, part):
+    """torch's own copy of one hands its gradients on to the original."""
+    for last, cause in ((nn.Identity(), "healthy"), (nn.Softmax(1), "double_softmax")):
+        network = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
+        model = nn.Sequential(make(network), last) if part else make(nn.Sequential(network, last))
+        optimizer = Adam(model.parameters(), 0.02)
+        train(model, optimizer=optimizer)
+        before = [t.clone() for t in [*model.state_dict().values(), *tensors_of(optimizer)]]
+        gradients = [p.grad.clone() for p in model.parameters()]
+        report = diagnose(model, batches(), optimizer=optimizer)
+        assert report.cause == cause and "nothing changed" not in report.not_checked, report
+        after = [*model.state_dict().values(), *tensors_of(optimizer)]
+        assert all(map(torch.equal, before, after)) and model.training
+        assert all(map(torch.equal, gradients, (p.grad for p in model.parameters())))
 
 
 # ---- the libraries themselves ----

@@ -191,6 +191,7 @@ def test_a_call_without_arguments_shows_the_usage(capsys):
     assert ended.value.code == 2 and "usage: imbalkit diagnose" in capsys.readouterr().err
 
 
+@pytest.mark.notebooks  # slow: its processes import torch
 def test_from_the_shell(tmp_path):
     (tmp_path / "my_factories.py").write_text(FACTORIES)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,11 @@
-"""The README's lines on other people's trainers, with the real libraries where they are."""
+"""The README's lines for other people's projects, with the real libraries where they are."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -84,3 +91,120 @@ def test_a_model_of_timm():
     data = list(zip(images.split(16), y.split(16), strict=True))
     report = diagnose(model, data, seconds=5)
     assert report.cause == "double_softmax", report
+
+
+# ---- the README's blocks, as they stand ----
+
+ROOT = Path(__file__).parents[1]
+PART = re.search(
+    r"\*\*To mend your own model\.\*\*.*?(?=\*\*To read the code)",
+    (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL,
+)[0]  # fmt: skip
+BLOCKS = re.findall(r"```(?:python|sh)\n(.*?)```", PART, re.DOTALL)
+TORCH, TIMM, LIGHTNING, TRANSFORMERS, CHECK, COMMAND = BLOCKS
+
+
+def run(block, **names):
+    """Execute it with what the reader has; it may print."""
+    exec(compile(block, "README.md", "exec"), names)
+    return SimpleNamespace(**names)
+
+
+def loader_of(x, y):
+    return DataLoader(TensorDataset(x, y), 32, shuffle=True)
+
+
+def mine(rate=0.1, *last):
+    """What somebody has who trains in plain torch, after twenty epochs."""
+    model, loss_fn = mlp(3, *last), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), rate)
+    for _ in range(20):
+        for x, y in batches():
+            optimizer.zero_grad()
+            loss_fn(model(x), y).backward()
+            optimizer.step()
+    x, y = (torch.cat(parts) for parts in zip(*batches(), strict=True))
+    loaders = {"train_loader": loader_of(x, y), "test_loader": loader_of(x, y)}
+    return {"model": model, "loss_fn": loss_fn, "optimizer": optimizer} | loaders
+
+
+def test_the_block_for_plain_torch():
+    assert run(TORCH, **mine()).report.healthy
+    assert run(TORCH, **mine(0.1, nn.Softmax(1))).report.cause == "double_softmax"
+
+
+def test_the_block_for_timm(capsys):
+    pytest.importorskip("timm", reason="needs timm")
+    y = torch.arange(40) % 10
+    run(TIMM, train_loader=loader_of(torch.randn(40, 3, 32, 32) + y[:, None, None, None], y))
+    assert capsys.readouterr().out.startswith("Diagnosis: ")
+
+
+@pytest.mark.filterwarnings("ignore")  # of Lightning's own, and the callback's
+def test_the_block_for_lightning(tmp_path, monkeypatch):
+    lightning = pytest.importorskip("lightning", reason="needs lightning")
+    monkeypatch.chdir(tmp_path)  # for its logs
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network = mlp()
+
+        def forward(self, x):
+            return self.network(x)
+
+        def training_step(self, batch, index):
+            return F.cross_entropy(self(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 300.0, momentum=0.9)
+
+    mine_too = mine()
+    names = {name: mine_too[name] for name in ("loss_fn", "train_loader")}
+    watch = run(LIGHTNING, module=Module(), **names).watch
+    assert watch.report.cause == "learning_rate_too_high", watch.report
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers' own, and the callback's
+def test_the_block_for_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    pytest.importorskip("accelerate", reason="needs accelerate")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BertConfig(vocab_size=20, intermediate_size=32, num_labels=3, **sizes)
+    transformers.set_seed(0)
+    rows = [{"input_ids": w, "labels": t} for w, t in zip(WORDS, TOPICS, strict=True)]
+    options = {"max_grad_norm": 0, "report_to": "none", "save_strategy": "no", "use_cpu": True}
+    arguments = transformers.TrainingArguments(
+        str(tmp_path), num_train_epochs=20, learning_rate=30.0, **options
+    )
+    model = transformers.BertForSequenceClassification(config)
+    watch = run(TRANSFORMERS, model=model, arguments=arguments, train_set=rows).watch
+    assert watch.report is not None and not watch.report.healthy
+
+
+TRAIN = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+y = torch.arange(240) % 3
+x = torch.randn(240, 8) + 3 * nn.functional.one_hot(y, 8)
+train_loader, loss_fn = list(zip(x.split(30), y.split(30))), nn.CrossEntropyLoss()
+model = nn.Sequential(nn.Linear(8, 3), LAST)
+optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+for a, b in 5 * train_loader:
+    optimizer.zero_grad()
+    loss_fn(model(a), b).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("last", "status"), [("nn.Identity()", 0), ("nn.Softmax(1)", 1)])
+def test_the_blocks_for_ci(last, status, tmp_path):
+    (tmp_path / "my_project").mkdir()
+    (tmp_path / "my_project" / "train.py").write_text(TRAIN.replace("LAST", last))
+    (tmp_path / "my_project" / "check.py").write_text(CHECK)
+    program, *arguments = shlex.split(COMMAND)
+    command = [sys.executable, "-m", program, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == status, done.stdout + done.stderr

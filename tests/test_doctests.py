@@ -16,6 +16,11 @@ MODULES = [
     for module in pkgutil.walk_packages(imbalkit.__path__, "imbalkit.")
     if "exercises" not in module.name and not module.name.endswith("__main__")
 ]
+# Other people's trainers, which no extra installs.
+NEEDS = {
+    "imbalkit.integrations.huggingface": "transformers",
+    "imbalkit.integrations.lightning": "lightning",
+}
 # What somebody uses who opens no notebook.
 COMPLETE = [
     "imbalkit.augmentation",
@@ -56,14 +61,19 @@ def _without_a_screen():
     plt.close("all")
 
 
+@pytest.mark.filterwarnings("ignore")  # of other people's trainers
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"needs {NEEDS[name]}")
     result = doctest.testmod(importlib.import_module(name), optionflags=OPTIONS)
     assert result.failed == 0, "the examples that failed stand above"
 
 
-@pytest.mark.parametrize("name", COMPLETE)
+@pytest.mark.parametrize("name", [*COMPLETE, *NEEDS])
 def test_each_public_name_has_an_example(name):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"needs {NEEDS[name]}")
     module = importlib.import_module(name)
     public = {each: getattr(module, each) for each in module.__all__}
     documented = {

@@ -244,6 +244,19 @@ def test_a_server_that_sends_a_byte_now_and_then_counts_as_broken(hostile, tmp_p
     assert len(hostile.asked) == 2
 
 
+def test_a_server_that_sends_its_headers_byte_by_byte_counts_as_broken(server, tmp_path):
+    def trickle(handler):
+        server.asked.append(None)
+        for byte in b"HTTP/1.0 200 OK\r\nX: " + b"x" * 60_000:
+            handler.wfile.write(bytes([byte]))
+            time.sleep(0.02)
+
+    server.answer = trickle
+    begin = time.monotonic()
+    fails(tmp_path, server.url, "did not answer", "headers took more", attempts=2, timeout=0.1)
+    assert len(server.asked) == 2 and time.monotonic() - begin < 10
+
+
 def test_a_server_that_gives_one_byte_a_connection_is_left_after_some(hostile, tmp_path):
     hostile.parts, hostile.length = [b"x"], 10**6
     fails(tmp_path, hostile.url, "without getting further", attempts=3)
@@ -598,6 +611,7 @@ def test_many_at_once_all_end_well(mirror, tmp_path):
     assert names(tmp_path / "root") == [mirror.official.name]
 
 
+@pytest.mark.notebooks  # slow: its processes import torch
 def test_two_processes_at_once_both_end_well(server, tmp_path):
     """This process is one of them; it begins when the other one has imported what it needs."""
     wanted = server.url, str(tmp_path / "data.bin"), md5(CONTENT)

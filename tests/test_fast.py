@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from helpers import Interrupted, count_parameters, needs_muon
 
+from imbalkit import sealed
 from imbalkit.data import Batches, ImageSet, RandomCrop, channel_statistics
 from imbalkit.fast import (
     CombinedOptimizer,
@@ -169,6 +170,13 @@ def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(blobs, tmp_pa
     whole = train(copy.deepcopy(start))
     batches = -(-len(blobs) // 16)
     train(copy.deepcopy(start), tmp_path / "half.pt", after=2 * batches)
+    content = torch.load(tmp_path / "half.pt", weights_only=True)
+    state = content["optimizer"]["optimizers"][0]["state"][0]
+    spoiled = {"momentum_buffer": torch.zeros(1)}
+    content["optimizer"]["optimizers"][0]["state"][0] = state | spoiled
+    sealed.write(tmp_path / "spoiled.pt", content)
+    with pytest.raises(ValueError, match=r"optimizers\[0\].state\[0\].momentum_buffer is float32"):
+        train(copy.deepcopy(start), tmp_path / "spoiled.pt")
     resumed = train(copy.deepcopy(start), tmp_path / "half.pt")
     torch.testing.assert_close(resumed, whole)
 

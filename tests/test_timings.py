@@ -221,7 +221,7 @@ def session(tmp_path):
     return run
 
 
-def test_notebooks_and_slow_tests_start_longest_first(session):
+def test_notebooks_and_slow_tests_start_longest_first_and_all_others_are_quick(session):
     code, lines = session("--collect-only", "-q", "-m", "notebooks")
     assert code == 0
     order = [
@@ -231,11 +231,7 @@ def test_notebooks_and_slow_tests_start_longest_first(session):
         "long.ipynbCell 0", "long.ipynbCell 1", "test_own.pytest_t", "short.ipynbCell 0",
         "short.ipynbCell 1", "new.ipynbCell 0", "new.ipynbCell 1", "test_own.pytest_s",
     ]  # fmt: skip
-
-
-def test_quick_tests_are_those_without_notebooks(session):
-    code, lines = session("--collect-only", "-q", "-m", "not notebooks")
-    assert code == 0 and [x for x in lines if "::" in x] == ["test_own.py::test_quick"]
+    assert "8/9 tests collected (1 deselected)" in lines[-1]  # test_quick
 
 
 @pytest.mark.notebooks

@@ -13,6 +13,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from imbalkit import weights
 from imbalkit.checks import check_counts, check_no_empty_class
+from imbalkit.losses import WeightedCrossEntropy
+from imbalkit.priors import adjust_logits
+from imbalkit.sampling import image_weights
 
 COUNTS = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 BALANCED = [0.2481, 0.4139, 0.6908, 1.1519, 1.9234, 3.2057, 5.3474, 8.9252, 14.947, 24.812]
@@ -233,6 +236,17 @@ def test_counts_of_pandas_are_taken_in_the_order_of_their_classes():
         assert torch.equal(weights.balanced(counts), weights.balanced([5, 1, 30]))
     positives = weights.pos_weight(by_frequency, 60)
     assert torch.equal(positives, weights.pos_weight([5, 1, 30], 60))
+
+
+def test_so_are_weights_priors_and_shares_of_pandas():
+    counts, row = pd.Series([2] * 30 + [0] * 5 + [1] * 1).value_counts(), torch.zeros(1, 3)
+    assert WeightedCrossEntropy(1 / counts).weight.tolist() == pytest.approx([1 / 5, 1, 1 / 30])
+    for prior in (counts, counts / 36):
+        assert adjust_logits(row, prior).allclose(adjust_logits(row, [5, 1, 30]))
+    drawn = image_weights([2, 0, 1], counts / 36)
+    assert drawn.equal(image_weights([2, 0, 1], np.array([5, 1, 30]) / 36))
+    with pytest.raises(ValueError, match=r"^train_prior has the index \['b', 'a'\]"):
+        adjust_logits(row, pd.Series({"b": 2, "a": 1}))
 
 
 @pytest.mark.parametrize("labels", [["cat", "dog", "cat"], [1, 2, 2], [0, 3, 3], [0.5, 1, 1]])

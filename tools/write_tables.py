@@ -6,7 +6,7 @@ python tools/write_tables.py --check    exit with 1 if one is out of date
 The lessons' minutes come from notebooks/timings.json, the leaderboard from
 notebooks/leaderboard.json, the fast recipes from notebooks/fast.json, the curve of LDAM-DRW's own
 recipe from benchmarks/results/ldam_drw.json, the growth of time and memory from
-benchmarks/results/scale.json.
+benchmarks/results/scale.json, the cost of the doctor from benchmarks/results/examined.json.
 """
 
 import argparse
@@ -31,6 +31,7 @@ NOTEBOOKS = ROOT / "notebooks"
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "teaching.md"
 BENCHMARK = ROOT / "benchmarks" / "README.md"
 SCALE = ROOT / "benchmarks" / "results" / "scale.json"
+EXAMINED = ROOT / "benchmarks" / "results" / "examined.json"
 BOARD, FAST = NOTEBOOKS / "leaderboard.json", NOTEBOOKS / "fast.json"
 PAPER = ROOT / "benchmarks" / "results" / "ldam_drw.json"
 READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
@@ -38,6 +39,8 @@ EXERCISE = re.compile(r"^\*\*\d\. [^*]*\((\d+) minutes\)", re.MULTILINE)
 # Kinds of processors whose minutes the tables show, most laptops' kind first.
 KINDS = ("float32", "bfloat16")
 NOT_MEASURED = "–"
+MEMORY = ("training MB", "above MB")
+LARGE = 50e6  # parameters; of fewer, a copy is small beside the images
 EXPLANATION = (
     "A processor that cannot compute in bfloat16 itself, as in most laptops, trains in float32; "
     "`make check` names the kind of yours beside `torch`. A dash is not yet measured, and the "
@@ -144,6 +147,24 @@ def scale_table() -> str:
     return markdown_table(["n", *heads, "exponents", "bound, bytes an item"], rows)
 
 
+def examined_table() -> str:
+    """What `diagnose` takes of time and memory, by model and optimizer, and how it was measured."""
+    record, rows = json.loads(EXAMINED.read_text(encoding="utf-8")), []
+    for row in record["rows"]:
+        megabytes = [NOT_MEASURED if row[k] is None else f"{row[k]:,.0f}" for k in MEMORY]
+        copies = f"{row['copies']:.1f}" if row["copies"] and row["parameters"] > LARGE else ""
+        millions = f"{row['parameters'] / 1e6:.1f}"
+        who = [row["model"], millions, row["optimizer"], str(row["batch"])]
+        rows.append([*who, f"{row['seconds']:.1f}", *megabytes, copies])
+    heads = ["model", "parameters, millions", "optimizer", "batch", "seconds"]
+    heads += ["training, MB", "above it, MB", "in copies of the parameters"]
+    where = (
+        f"Measured once each on {record['date']} with torch {record['torch']}: "
+        f"{record['machine']}, beside {record['beside']}."
+    )
+    return f"{markdown_table(heads, rows)}\n\n{textwrap.fill(where, 100)}"
+
+
 def draw_leaderboard(path: Path):
     return plots.leaderboard(leaderboard(path), baseline="cross-entropy").figure
 
@@ -220,6 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
         (README, "fast", fast_table()),
         (GUIDE, "teaching", teaching_table()),
         (BENCHMARK, "scale", scale_table()),
+        (BENCHMARK, "examined", examined_table()),
     ):
         old = document.read_text(encoding="utf-8")
         new = with_table(old, name, table)

@@ -2,9 +2,11 @@
 
 import http.client
 import os
+import queue
 import shutil
 import sys
 import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +28,7 @@ from torchvision.datasets.utils import check_integrity  # noqa: E402
 CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 CHUNK = 1 << 18  # bytes read at a time
 PAUSE = 1.0  # seconds before the second attempt; twice that before the third, and so on
+PATIENCE = 6  # times the timeout until an answer has begun; it bounds a single wait alone
 SLOWEST = 1000  # bytes a second; a connection with less is as good as broken
 FURTHER = 1 << 16  # bytes that an attempt must bring to count as one that got further
 MOST_BYTES = 200_000_000  # more than any official archive, however it is packed
@@ -329,7 +332,8 @@ def _connect(url: str, have: int, timeout: float) -> Any:
     """Open `url` from byte `have` on, and sort the failures into final and curable ones."""
     headers = {"User-Agent": "imbalkit"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        return _OPENER.open(urllib.request.Request(url, headers=headers), timeout=timeout)
+        request = urllib.request.Request(url, headers=headers)
+        return _within(PATIENCE * timeout, lambda: _OPENER.open(request, timeout=timeout))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and have:
@@ -349,6 +353,26 @@ def _connect(url: str, have: int, timeout: float) -> Any:
         raise DownloadError(f"{url}: is not an address ({error}); check its spelling.") from error
     except (OSError, http.client.HTTPException) as error:
         raise _Broken(f"the server did not answer ({error})") from error
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What `call` returns. A server may send its headers byte by byte, each of them in time."""
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((call(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"its headers took more than {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return answer
 
 
 def _chunks(response: Any, timeout: float) -> Iterator[bytes]:

@@ -117,7 +117,7 @@ class Calling:
         _check_structure(batch, argument)
         own = None if targets is None else _path_of(targets, batch)
         if self.forward is not None:
-            paths = [own] if targets is not None else _target_paths(batch)
+            paths = [own] if targets is not None else target_paths(batch)
             return Way(next(iter(paths), None) if targets is None else own)
         if _is_pair(batch) and targets is None and _wanted(self._model) < 2:
             return Way((1,), ((0,),))
@@ -237,7 +237,7 @@ def _largest(targets: Tensor) -> float:
 # ---- candidates ----
 
 
-def _target_paths(batch: Any) -> list[Path]:
+def target_paths(batch: Any) -> list[Path]:
     """Where the targets may be, the most likely first."""
     if isinstance(batch, Mapping):
         found = [p for p, leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim]
@@ -248,7 +248,7 @@ def _target_paths(batch: Any) -> list[Path]:
     if len(batch) == 2:
         if isinstance(batch[1], Tensor):
             return [(1,)]
-        inner = [(1, *path) for path in _target_paths(batch[1])] if batch[1] else []
+        inner = [(1, *path) for path in target_paths(batch[1])] if batch[1] else []
         return inner or [(1, *p) for p, leaf in leaves(batch[1]) if isinstance(leaf, Tensor)]
     tensors = [i for i, part in enumerate(batch) if isinstance(part, Tensor) and part.ndim]
     data = [i for i in tensors if batch[i].ndim > 1 or batch[i].is_floating_point()]
@@ -280,7 +280,7 @@ def _ways(
     model: nn.Module, batch: Any, own: Path | None, given: bool, wants_loss: bool
 ) -> Iterator[Way]:
     """Ways to call the model, the most usual first."""
-    for target in [own] if given else _target_paths(batch):
+    for target in [own] if given else target_paths(batch):
         if isinstance(batch, Mapping):
             yield from _ways_of_dict(model, batch, (), target, wants_loss)
         elif len(batch) == 2 and isinstance(batch[0], Mapping):

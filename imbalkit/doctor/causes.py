@@ -263,7 +263,7 @@ CAUSES = {
         "Take their shares out of the logits, which needs no training, and judge by the mean of "
         "the recalls.",
         "logits = model(x) - (counts / counts.sum()).log()  # lesson 09; nothing is trained\n"
-        "# several labels an image: logits - (share / (1 - share)).log(), share of the images each\n"
+        "# several labels an image: logits - (share / (1 - share)).log(), the share of each\n"
         "# in a new training: balanced batches for its last fifth (lesson 06), which may gain more",
         MARGINS,
     ),

@@ -1,8 +1,9 @@
 """Copies to examine in place of the caller's model, optimizer and loss, as far as there can be."""
 
 import copy
+import io
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,11 +56,6 @@ def inner_model(model: Any) -> tuple[nn.Module, str]:
         kinds = {kind.__name__ for kind in type(model).__mro__}
         if not isinstance(model, nn.Module):
             raise TypeError(f"model is a {type(model).__name__}; pass a torch.nn.Module.")
-        if isinstance(model, torch.jit.ScriptModule):
-            raise TypeError(
-                "model is a ScriptModule, whose layers cannot be copied or watched; pass the "
-                "module that was scripted or traced, with the same weights."
-            )
         if kinds & set(SHARDED) or any(hasattr(p, "device_mesh") for p in model.parameters()):
             raise TypeError(
                 "the model's weights are sharded over processes (FSDP or DTensor); gather them "
@@ -149,6 +145,8 @@ def copies(model: nn.Module, optimizer: Optimizer | None, loss_fn: Callable) -> 
         result.loss_fn = _copied_loss(loss_fn, memo)
     if optimizer is not None and not no_trials:
         result.optimizer, result.no_trials = _copied_optimizer(optimizer, model, memo)
+    if not result.no_trials and any(isinstance(m, Scripted) for m in new.modules()):
+        result.no_trials = "the layers of a ScriptModule cannot be drawn anew"
     result.touched = shared([new, result.loss_fn], [model, loss_fn, optimizer])
     return result
 
@@ -161,6 +159,8 @@ def _memo(model: nn.Module, optimizer: Optimizer | None) -> dict[int, Any]:
     are not needed.
     """
     memo: dict[int, Any] = {}
+    for script in _scripts(model):
+        memo[id(script)] = Scripted(script).copied(memo)
     for module in model.modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and not value.is_leaf:
@@ -172,6 +172,44 @@ def _memo(model: nn.Module, optimizer: Optimizer | None) -> dict[int, Any]:
             if isinstance(value, Tensor) and value.numel() > 1:
                 memo[id(value)] = value.new_empty(0)
     return memo
+
+
+class Scripted(nn.Module):
+    """A scripted or traced module as one layer, of which the weights can be seen alone."""
+
+    def __init__(self, script: torch.jit.ScriptModule):
+        super().__init__()
+        self.script = [script]  # in a list, where it is no part of the model
+        # Those of a copy are no nn.Parameter, and may be registered under no name with a dot.
+        self._parameters.update(script.named_parameters())
+        self._buffers.update(script.named_buffers())
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.script[0](*args, **kwargs)
+
+    def train(self, mode: bool = True) -> "Scripted":
+        self.script[0].train(mode)
+        return super().train(mode)
+
+    def copied(self, memo: dict[int, Any]) -> "Scripted":
+        """A copy by way of a file: in a deep one gradients flow on into the original."""
+        file = io.BytesIO()
+        torch.jit.save(self.script[0], file)
+        file.seek(0)
+        new = Scripted(torch.jit.load(file))
+        memo |= {id(old): q for old, q in zip(_state(self), _state(new), strict=True)}
+        return new
+
+    __deepcopy__ = copied
+
+
+def _scripts(model: nn.Module) -> Iterator[torch.jit.ScriptModule]:
+    """The scripted or traced modules in it, those inside of them left out."""
+    if isinstance(model, torch.jit.ScriptModule):
+        yield model
+        return
+    for child in model.children():
+        yield from _scripts(child)
 
 
 def _copied_loss(loss_fn: Callable, memo: dict[int, Any]) -> Callable:

@@ -32,4 +32,4 @@ def dependence(inputs: Tensor, labels: Tensor) -> float:
 
     shuffled = [statistic(torch.randperm(len(x), generator=generator)) for _ in range(50)]
     observed = statistic(torch.arange(len(x)))
-    return float((observed - np.mean(shuffled)) / max(np.std(shuffled), 1e-12))
+    return float((observed - np.mean(shuffled)) / max(float(np.std(shuffled)), 1e-12))

@@ -55,6 +55,8 @@ def _parts(one: Any) -> Iterable[Any]:
     if isinstance(one, Optimizer):
         held = [p for group in one.param_groups for p in group["params"]]
         return [*vars(one).values(), *one.param_groups, *one.state.values(), *held]
+    if isinstance(one, torch.jit.ScriptModule):  # all else of it is compiled
+        return [*one.parameters(), *one.buffers()]
     if isinstance(one, nn.Module):
         own = [type(one).forward] if isinstance(type(one).forward, types.FunctionType) else []
         tensors = [*one._parameters.values(), *one._buffers.values()]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler
 
 from imbalkit.checks import class_labels
 from imbalkit.doctor.calling import Calling
@@ -69,6 +70,7 @@ class Sample:
         consumed: a sentence for the report.
         exhausted: were all batches read?
         sampler: where a DataLoader draws by weights.
+        left_out: images at the end that a DataLoader leaves out each time.
         batches: all else that the model is called with, joined, `MAIN` where the inputs stand.
         labels: int64 (N,), the classes of the inputs kept, as they are, also where no such class
             exists. This and what follows is there after `with_classes`.
@@ -83,6 +85,7 @@ class Sample:
     consumed: str
     exhausted: bool
     sampler: Sampler | None = None
+    left_out: int = 0
     batches: Any = MAIN
     labels: Tensor | None = None
     class_batches: tuple[Tensor, ...] = ()
@@ -188,7 +191,8 @@ def read(batches: Iterable, name: str, until: float, calling: Calling | None = N
             break
     if not inputs:
         raise ValueError(
-            f"{argument} is empty; a generator that has been used up yields nothing: make it anew."
+            f"{argument} is empty; a generator that has been used up yields nothing: make it anew; "
+            "nor does drop_last where the images make no whole batch."
         )
     read_text = f"{len(target_batches)} {name} batches, {sum(map(len, target_batches)):,} images"
     if others:
@@ -205,6 +209,7 @@ def read(batches: Iterable, name: str, until: float, calling: Calling | None = N
         read_text,
         exhausted,
         sampler_of(batches),
+        left_out_of(batches),
         taken(joined(trees, sizes, path), slice(0, MOST_IMAGES), sum(sizes), MAIN),
     )
 
@@ -217,6 +222,14 @@ def sampler_of(batches: Iterable) -> Sampler | None:
         return Sampler(len(weights), len(images))
     except TypeError:  # no weights, or a stream whose length nobody knows
         return None
+
+
+def left_out_of(batches: Iterable) -> int:
+    """How many images `drop_last` leaves out where a DataLoader reads in order: the last ones."""
+    in_order = isinstance(getattr(batches, "sampler", None), SequentialSampler)
+    if not isinstance(batches, DataLoader) or not in_order or not batches.drop_last:
+        return 0
+    return len(batches.sampler) % (batches.batch_size or 1)
 
 
 def _room(inputs: list[Tensor], targets: list[Tensor]) -> bool:

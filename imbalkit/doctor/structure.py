@@ -29,7 +29,9 @@ def is_linear(model: nn.Module, sample: Sample, rows: Tensor, setup: Setup) -> b
     layers = sum(isinstance(module, WEIGHTED) for module in model.modules())
     if layers < 2 or not sample.inputs.is_floating_point():
         return False
-    different = sample.inputs[rows[:LOOKED_AT]].flatten(1).unique(dim=0).view(-1, *sample.inputs.shape[1:])
+    different = (
+        sample.inputs[rows[:LOOKED_AT]].flatten(1).unique(dim=0).view(-1, *sample.inputs.shape[1:])
+    )
     triples = different[: 3 * min(TRIPLES, len(different) // 3)]
     if not len(triples) or len(sample.inputs) < len(triples) // 3 * 4:
         return False

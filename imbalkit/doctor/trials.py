@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imbalkit.doctor.copies import duplicate, renew
-from imbalkit.doctor.measuring import predictions, predictions_of_labels, mixed_rows
+from imbalkit.doctor.measuring import mixed_rows, predictions, predictions_of_labels
 from imbalkit.doctor.record import Record, Trial
 from imbalkit.doctor.setup import buffers_kept, switch_dropout_off
 from imbalkit.doctor.structure import parameters_behind
@@ -106,9 +106,9 @@ class Trials:
         if plan.fresh:
             torch.manual_seed(0)
             renew(model)
-        optimizer.state.clear()
         if plan.whole:
             self._add_all(model, optimizer)
+        forget(optimizer)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * base_rate(group)
             if "weight_decay" in group:
@@ -215,3 +215,13 @@ def standardized(inputs: Tensor, rows: Tensor) -> Tensor:
     """Inputs with mean 0 and standard deviation 1 over all numbers of these rows."""
     x = inputs[rows].float()
     return ((inputs.float() - x.mean()) / x.std().clamp_min(1e-6)).to(inputs.dtype)
+
+
+def forget(optimizer: torch.optim.Optimizer) -> None:
+    """Make the optimizer's state that of a new one."""
+    optimizer.state.clear()
+    if isinstance(optimizer, torch.optim.Adagrad):  # an older one has no state but from `__init__`
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                sums = torch.full_like(p, group["initial_accumulator_value"])
+                optimizer.state[p] = {"step": torch.tensor(0.0), "sum": sums}

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from imbalkit.checks import described, is_number
+from imbalkit.checks import described, in_order_of_classes, is_number
 
 REDUCTIONS = ("mean", "sum", "none")
 LARGEST = 1e18  # times a logit it is still finite in float32
@@ -109,6 +109,7 @@ def check_tensors(logits: Any, targets: Any, loss: str) -> None:
 
 def as_weight(weight: ArrayLike | Tensor, name: str) -> Tensor:
     """A copy as float32 of what may be a list, an array or a tensor."""
+    weight = in_order_of_classes(weight, name)
     try:
         return torch.as_tensor(weight, dtype=torch.float32).detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:  # torch raises each of them

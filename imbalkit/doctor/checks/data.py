@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -34,6 +35,10 @@ SCRAMBLED = 0.2
 MANY_ROWS, FEW_INPUTS = 200, 0.05
 # Photographs of one color are rare; pixels that were divided by 255 as whole numbers are all 0.
 BLANK = 0.2
+LOST = (
+    "The images are read in order, and drop_last leaves out the same ones at the end each time: "
+    "all that there are of a class."
+)
 # Shuffled labels reach five standard deviations in less than one of a million examinations.
 DEVIATIONS = 5
 
@@ -226,8 +231,9 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 def _other_words(train: Tensor, evaluation: Tensor) -> dict[str, str]:
     """What says that the numbers mean other words in evaluation; nothing where all is well.
 
-    They come more differently often than in any parting of all rows by chance, by a fifth of them
-    or so that the most frequent, the next one and so on come as often in both: numbered anew.
+    Two parts that are drawn by chance from all rows are less different. That a fifth of the words
+    is, is enough; fewer have to look like numbers given anew: then the most frequent word of one
+    comes as often as that of the other, the next as often as the next, and so on.
     """
     apart, ranked = _apart(train, evaluation)
     generator = torch.Generator().manual_seed(0)
@@ -274,6 +280,13 @@ def _smoothness(x: Tensor) -> list[float]:
 
 def unshuffled_batches(record: Record) -> Answer:
     """Does each batch hold a mix of the classes?"""
+    lost = _lost_at_the_end(record)
+    if lost:
+        numbers = {
+            "images that drop_last leaves out, always the last": record.train.left_out,
+            "classes that are in evaluation and in no training batch": ", ".join(map(str, lost)),
+        }
+        return replace(finding("unshuffled_batches", FAULT, numbers), explanation=LOST)
     batches = [b for b in record.train.class_batches if len(b) > 1]
     if len(batches) < 2:
         return NotChecked("needs at least two batches of two images")
@@ -298,6 +311,14 @@ def unshuffled_batches(record: Record) -> Answer:
     if deviations > DEVIATIONS:
         return finding("unshuffled_batches", if_failing(record), numbers)
     return Healthy(f"the classes are mixed in each of {len(batches)} batches")
+
+
+def _lost_at_the_end(record: Record) -> list[int]:
+    """The classes that `drop_last` may take away from the training, and evaluation has."""
+    if not record.train.left_out or not record.train.exhausted or record.eval is None:
+        return []
+    lost = (record.train.class_counts == 0) & (record.eval.class_counts > 0)
+    return lost.nonzero().flatten().tolist()
 
 
 def _purity(batches: Sequence[Tensor]) -> float:

@@ -171,7 +171,9 @@ def learning_rate_too_low(record: Record) -> Answer:
         return finding("learning_rate_too_low", if_failing(record), numbers, USUAL_RATE)
     # A schedule that is over ends at such a rate too; then the weights have moved.
     still = mostly_as_drawn(list(record.gradients), record)
-    if now is not None and still and not record.misfit and _learns_more(onward, now):
+    # One that ended before the trial would have is too short, whatever its rate.
+    short = now is not None and (steps_taken(record.optimizer) or now.steps) < now.steps
+    if now is not None and still and not short and not record.misfit and _learns_more(onward, now):
         at_the_rate_now = f"learned in {now.steps} trial steps at the rate as it is now"
         numbers = {
             f"{at_the_rate_now}, {probes.lr_now:g}": progress_text(now),
@@ -241,14 +243,15 @@ def _divides_the_decay(record: Record) -> bool:
     keys = {key for state in record.optimizer.state.values() for key in state}
     apart = isinstance(record.optimizer, torch.optim.AdamW)
     apart |= any(g.get("decoupled_weight_decay") for g in record.optimizer.param_groups)
-    return bool(keys & {"exp_avg_sq", "square_avg", "exp_inf"}) and (not apart or record.penalty > 0)
+    divides = bool(keys & {"exp_avg_sq", "square_avg", "exp_inf"})
+    return divides and (not apart or record.penalty > 0)
 
 
 def _new_size(record: Record) -> float:
     """The size of a single weight as layers draw it, root mean square."""
     weights = [p.detach() for p in record.model.parameters() if p.ndim > 1]
     squares = sum(p.square().sum().item() for p in weights)
-    return math.sqrt(squares / sum(p.numel() for p in weights)) / max(record.shrunk, 1e-9)
+    return math.sqrt(squares / sum(p.numel() for p in weights)) / max(record.shrunk or 0.0, 1e-9)
 
 
 def _probe_numbers(record: Record, own: Trial, good: Trial) -> dict:

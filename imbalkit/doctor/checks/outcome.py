@@ -1,5 +1,7 @@
 """Questions about the outcome: what has been learned, and for which classes?"""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,11 @@ from imbalkit.doctor.report import FAULT, NOTE, WARNING
 
 # A rare class that has fewer images than this in the sample gives no verdict.
 FEW_IMAGES = 8
+ALL_FOUND = (
+    "The classes come in very different numbers, and of the images read the rare ones are found as "
+    "well as the frequent ones. There is nothing to mend; judge by the mean of the recalls."
+)
+MEAN = "recall = confusion.diag() / confusion.sum(1)  # rows are the true classes\nrecall.mean()"
 
 
 def class_imbalance(record: Record) -> Answer:
@@ -40,7 +47,7 @@ def class_imbalance(record: Record) -> Answer:
         f"{int(counts[present].min())}",
         "their pull on the loss": f"{ratio_of(pull):.0f} to 1" if ratio_of(pull) >= 3 else "even",
     }
-    lost = False
+    lost, found = False, True
     # Training images too: evaluation may be spoiled by something else.
     for name, p in (("evaluation", record.on_eval), ("training", record.on_train)):
         rare, frequent = _recall_of_rare_and_frequent(counts, p) if p and not lost else (None, None)
@@ -48,7 +55,10 @@ def class_imbalance(record: Record) -> Answer:
             key = f"recall of the rare and the frequent, {name}"
             numbers[key] = f"{rare:.1%}, {frequent:.1%}"
             lost = rare < 1 / record.classes / 2 and frequent > 1 / record.classes
-    return finding("class_imbalance", FAULT if lost and ratio_of(pull) >= 3 else NOTE, numbers)
+            found = found and rare >= frequent
+    answer = finding("class_imbalance", FAULT if lost and ratio_of(pull) >= 3 else NOTE, numbers)
+    known = len(numbers) > 2  # some recall is
+    return replace(answer, explanation=ALL_FOUND, fix=MEAN) if known and found else answer
 
 
 def _rare_labels(record: Record, train: Predictions) -> Answer:

@@ -156,6 +156,18 @@ def with_layers(spoil):
     return examined(model)
 
 
+def with_clipping(longest):
+    """Gradients are cut to this length before each step."""
+    model = mlp()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    for step in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(model(X[step : step + 32]), Y[step : step + 32]).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), longest)
+        optimizer.step()
+    return diagnose(model, batches(), optimizer=optimizer)
+
+
 def with_gradients(times):
     """Gradients of so many batches added up on a model that no optimizer moves."""
     model = mlp()
@@ -294,6 +306,7 @@ CASES = {
     "not_in_optimizer": (lambda: with_optimizer_of(True), lambda: with_optimizer_of(False)),
     "no_optimizer_step": (lambda: without_step(False), lambda: without_step(True)),
     "gradients_not_cleared": (lambda: with_gradients(50), lambda: with_gradients(1)),
+    "gradients_clipped": (lambda: with_clipping(1e-5), lambda: with_clipping(1.0)),
     "inverted_class_weights": (
         lambda: with_counts((160, 64, 32), [1.6, 0.6, 0.3]),
         lambda: with_counts((160, 64, 32), [0.3, 0.6, 1.6]),

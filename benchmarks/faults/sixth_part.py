@@ -4,8 +4,8 @@ They go further than photos and class numbers: tags that do not exclude each oth
 in dictionaries, streams, half precision. Each function is a whole training, and the fault stands
 in it or in the class or function right above it. Threads are cited as owner/repository#number.
 
-What was said of them at first stands in `benchmarks/results/sixth_reading.json`. One fault has no
-name among the causes, and is named in `NAMED_ANEW`; what is said of it instead counts as missed.
+What was said of them at first stands in `benchmarks/results/sixth_reading.json`. One fault had no
+name among the causes then, and is named in `NAMED_ANEW`; what was said of it counted as missed.
 """
 
 import math

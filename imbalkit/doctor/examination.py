@@ -179,7 +179,7 @@ def look_inside(record: Record) -> dict:
         if size:
             found |= vars(measure.look_at_gradients(model, train, parts, record.train_kind, setup))
             found["fresh_gradient"] *= setup.accumulate
-            found |= vars(look_at_loss(model, train, parts[0], setup))
+            found |= vars(look_at_loss(model, train, mixed[:size], setup))
         else:
             setup.leave_out("frozen parameters", "cleared gradients", "vanishing gradients")
     if len(mixed) > 1:

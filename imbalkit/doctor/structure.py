@@ -93,7 +93,8 @@ class LossOfOutputs:
 def look_at_loss(model: nn.Module, sample: Sample, rows: Tensor, setup: Setup) -> LossOfOutputs:
     """Does the loss pull at the weights, and would larger scores that they cannot give be better?
 
-    Both are asked of outputs in evaluation mode that are cut off from the weights.
+    Both are asked of outputs in evaluation mode that are cut off from the weights. A loss that
+    refuses such outputs, probabilities above 1 for example, says nothing here.
     """
     targets = sample.targets[rows].to(setup.device)
     model.eval()
@@ -101,10 +102,13 @@ def look_at_loss(model: nn.Module, sample: Sample, rows: Tensor, setup: Setup) -
         outputs = setup.outputs(model, sample.rows(rows))
     if setup.loss.inside or not isinstance(outputs, Tensor):
         return LossOfOutputs()
-    with torch.enable_grad():
-        loss = computed_loss(outputs, outputs, targets, setup)
-    penalty = _penalty(loss, model)
-    factor, saved = _sharper(outputs, targets, setup)
+    try:
+        with torch.enable_grad():
+            loss = computed_loss(outputs, outputs, targets, setup)
+        penalty = _penalty(loss, model)
+        factor, saved = _sharper(outputs, targets, setup)
+    except ValueError:
+        return LossOfOutputs()
     if saved > 0 and not setup.no_trials and _bounded(model, sample.rows(rows), outputs, setup):
         return LossOfOutputs(penalty, factor, saved)
     return LossOfOutputs(penalty)

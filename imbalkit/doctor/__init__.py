@@ -25,6 +25,7 @@ from imbalkit.doctor.keeping import Notes
 from imbalkit.doctor.measuring import gradient_norm
 from imbalkit.doctor.reading import Clock, read
 from imbalkit.doctor.record import Record, all_steps_were_empty, kept_gradient
+from imbalkit.doctor.repairs import try_repairs
 from imbalkit.doctor.report import SEVERITIES, Diagnosis, Finding
 from imbalkit.randomness import random_state_kept
 
@@ -122,14 +123,17 @@ def diagnose(
             no_trials=ours.no_trials,
             accumulate=accumulate,
         )
-    results = answers(record) | {name: NotChecked(why) for name, why in left_out(record).items()}
+        results = answers(record)
+        findings = in_order([result for result in results.values() if isinstance(result, Finding)])
+        findings = try_repairs(findings, record, clock)
+    results |= {name: NotChecked(why) for name, why in left_out(record).items()}
     not_checked = {name: str(r) for name, r in results.items() if isinstance(r, NotChecked)}
     if no_optimizer:
         not_checked["optimizer"] = no_optimizer
     if changed:
         not_checked["nothing changed"] = f"it did, and cannot be put back: {', '.join(changed)}"
     return Diagnosis(
-        in_order([result for result in results.values() if isinstance(result, Finding)]),
+        findings,
         {name: str(result) for name, result in results.items() if isinstance(result, Healthy)},
         not_checked,
         record.learned,

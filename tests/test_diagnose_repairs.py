@@ -65,6 +65,8 @@ HELPS, DOES_NOT = Effect(48, 0.1, 0.8), Effect(48, 0.7, 0.8)
     ([DOES_NOT, DOES_NOT], [0, 1]),
     ([None, DOES_NOT, HELPS], [0, 2, 1]),  # what was not tried keeps its place
     ([DOES_NOT, None, HELPS], [2, 1, 0]),
+    ([Effect(48, 0.5, 0.9), Effect(48, 0.0, 0.9)], [1, 0]),  # both help, and one much more
+    ([Effect(48, 0.1, 0.9), Effect(48, 0.0, 0.9)], [0, 1]),
     ([], []),
 ])  # fmt: skip
 def test_the_fault_whose_repair_helps_comes_first(effects, order):

@@ -18,6 +18,7 @@ from imbalkit.doctor.record import Kind, Predictions, Record
 from imbalkit.doctor.setup import STEP, Setup, largest_batch, new_setup
 from imbalkit.doctor.structure import is_linear, look_at_loss, unlisted_weights
 from imbalkit.doctor.tasks import Task
+from imbalkit.doctor.weights import compare_with_new_weights
 
 MIXED = 128  # images in the batch whose gradients and activations are looked at
 OUTPUTS = 0.15  # share of the time budget for the outputs on each sample
@@ -189,7 +190,7 @@ def look_inside(record: Record) -> dict:
         else:
             setup.leave_out("training against evaluation mode")
     if sum(p.numel() for p in model.parameters()) * SECONDS_TO_DRAW < setup.pace.clock.left():
-        found["as_drawn"], found["shrunk"] = measure.compare_with_new_weights(model)
+        found["as_drawn"], found["shrunk"] = compare_with_new_weights(model)
     return found
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from imbalkit.checks import entropy_of_counts
-from imbalkit.doctor.copies import sizes_of_new_weights
 from imbalkit.doctor.losses import broadcasts
 from imbalkit.doctor.outputs import (
     LossFacts,
@@ -36,7 +35,6 @@ NORMALIZING = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 SAME = 1e-6  # two numbers that differ by less are one
 CHUNK = 256  # images in one forward pass
 FEWEST = 32  # images whose predictions say something
-LIKE_NEW = 0.03  # relative difference in size: random weights of a thousand numbers differ by 2 %
 
 
 # ---- outputs ----
@@ -464,24 +462,3 @@ def gradient_norm(model: nn.Module) -> float:
     """Norm over all parameters of the gradients that are there."""
     norms = [p.grad.norm().item() for p in model.parameters() if p.grad is not None]
     return math.sqrt(sum(n * n for n in norms)) if norms else 0.0
-
-
-def compare_with_new_weights(model: nn.Module) -> tuple[frozenset[str], float | None]:
-    """How large the weights are beside those of a new model, one layer after the other.
-
-    Returns:
-        The names of the parameters that are as large as new ones, and the size of all weights in
-        units of new ones, None where no layer can draw new ones.
-    """
-    torch.manual_seed(0)
-    new_sizes = sizes_of_new_weights(model)
-    as_drawn = set()
-    ours = theirs = 0.0
-    for name, p in model.named_parameters():
-        if name not in new_sizes or p.ndim < 2:
-            continue
-        size, new_size = p.detach().norm().item(), new_sizes[name]
-        ours, theirs = ours + size**2, theirs + new_size**2
-        if p.numel() >= 256 and abs(size / max(new_size, 1e-9) - 1) < LIKE_NEW:
-            as_drawn.add(name)
-    return frozenset(as_drawn), math.sqrt(ours / theirs) if theirs else None

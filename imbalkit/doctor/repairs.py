@@ -12,7 +12,7 @@ from dataclasses import replace
 from imbalkit.doctor.probes import BATCH, FEWEST_STEPS, MOST_STEPS, few_images, why_no_trials
 from imbalkit.doctor.reading import Clock
 from imbalkit.doctor.record import Record, best_of
-from imbalkit.doctor.report import FAULT, Effect, Finding
+from imbalkit.doctor.report import FAULT, HELPS, Effect, Finding
 from imbalkit.doctor.trials import Plan, Trials
 
 UNTIL = 0.97  # of the time budget
@@ -48,7 +48,7 @@ FAULTS: dict[str, Callable[[Record], dict]] = {
 def try_repairs(findings: list[Finding], record: Record, clock: Clock) -> list[Finding]:
     """The findings in order, each fault that can be mended with what its repair brings.
 
-    Where one repair helps and that of an earlier fault does not, the one that helps comes first.
+    Where one repair brings clearly more than that of an earlier fault, it comes first.
     """
     causes = [f.cause for f in findings if f.severity == FAULT and can_be_mended(f.cause, record)]
     # A model that learns got no trials.
@@ -108,13 +108,22 @@ def _best_rate(record: Record) -> float:
 
 
 def helpful_first(findings: list[Finding]) -> list[Finding]:
-    """Of the faults whose repair was tried, those that help stand before those that do not.
+    """Of the faults whose repair was tried, one that brings clearly more goes before its neighbor.
 
     The others keep their places: that labels are out of range is certain without a trial.
     """
-    tried = [i for i, f in enumerate(findings) if f.severity == FAULT and f.effect is not None]
-    by_help = sorted((findings[i] for i in tried), key=lambda f: not (f.effect and f.effect.helps))
+    places = [i for i, f in enumerate(findings) if f.severity == FAULT and f.effect is not None]
+    tried: list[Finding] = []
+    for i in places:
+        at = len(tried)
+        while at and _gain(findings[i]) > _gain(tried[at - 1]) + HELPS:
+            at -= 1
+        tried.insert(at, findings[i])
     ordered = list(findings)
-    for place, finding in zip(tried, by_help, strict=True):
+    for place, finding in zip(places, tried, strict=True):
         ordered[place] = finding
     return ordered
+
+
+def _gain(finding: Finding) -> float:
+    return finding.effect.gain if finding.effect is not None else 0.0

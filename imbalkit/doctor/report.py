@@ -26,10 +26,15 @@ class Effect:
     mended: float
 
     @property
+    def gain(self) -> float:
+        """How much more is learned when it is mended; what is not finite counts as nothing."""
+        left, mended = (x if math.isfinite(x) else 0.0 for x in (self.left, self.mended))
+        return mended - left
+
+    @property
     def helps(self) -> bool:
         """Does it learn clearly more when it is mended?"""
-        left = self.left if math.isfinite(self.left) else 0.0
-        return math.isfinite(self.mended) and self.mended > left + HELPS
+        return self.gain > HELPS
 
     def __str__(self) -> str:
         left, mended = (

@@ -57,6 +57,11 @@ def batchnorm_statistics(record: Record) -> Answer:
     if layers and record.train.batch <= TINY_BATCH and record.failing and not record.untrained:
         numbers |= {"images in a batch": record.train.batch}
         return finding("batchnorm_statistics", FAULT, numbers)
+    # Of two rows it only tells which is larger; pixels of two images are many rows.
+    of_rows = any(isinstance(layer, nn.BatchNorm1d) for layer in layers)
+    if of_rows and record.train.batch <= 2 and record.learned < 0.8 and not record.untrained:
+        numbers |= {"rows that it takes mean and deviation of": record.train.batch}
+        return finding("batchnorm_statistics", FAULT, numbers)
     for layer in layers[:1]:
         seen = layer.num_batches_tracked
         numbers["batches in the running averages"] = int(seen) if seen is not None else "unknown"
@@ -150,7 +155,8 @@ def weights_not_loaded(record: Record) -> Answer:
         "of the weights before it": f"{drawn / before:.0%}",
         "learned (0 guessing, 100 % perfect)": f"{max(record.learned, 0):.0%}",
     }
-    return finding("weights_not_loaded", if_failing(record), numbers)
+    # Without a step, too: it is how a model behaves that was loaded to be used.
+    return finding("weights_not_loaded", FAULT if record.failing else NOTE, numbers)
 
 
 def vanishing_gradients(record: Record) -> Answer:

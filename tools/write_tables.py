@@ -156,7 +156,8 @@ def imports_table() -> str:
         ratio = imports["ratio"].get(name)
         times = "1" if ratio is None else spread_text(ratio, 3)
         rows.append([f"`{name}`", spread_text(seconds, 3), times])
-    where = f"Measured on {record['date']} with torch {record['versions']['torch']}: {record['system']}."
+    version = record["versions"]["torch"]
+    where = f"Measured on {record['date']} with torch {version}: {record['system']}."
     table = markdown_table(["import", "seconds", "times `import torch`"], rows)
     return f"{table}\n\n{textwrap.fill(where, 100)}"
 

@@ -8,9 +8,7 @@ README.md, beside this file, says what the figures mean and which promise they h
 
 import argparse
 import json
-import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.memory import peak_memory
+from benchmarks.memory import in_own_process, peak_memory
 from imbalkit import diagnose, models
 from imbalkit.files import atomic_path
 
@@ -128,12 +126,7 @@ def measure(name: str, optimizer_name: str, seconds: float = SECONDS) -> dict:
 
 def measure_apart(name: str, optimizer: str) -> dict:
     """The same in a process of its own: memory, once used, says nothing about who used it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.examined", name, optimizer],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_own_process("benchmarks.examined", name, optimizer)
 
 
 def broken_promises(rows: list[dict]) -> list[str]:

@@ -8,7 +8,10 @@ It is a process of its own because memory, once used, says nothing about who use
 
 import argparse
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -25,6 +28,16 @@ def peak_memory() -> float | None:
     except OSError:
         return None
     return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024 / 1e6
+
+
+def in_own_process(module: str, *arguments: str, **environment: str) -> dict:
+    """What ``python -m module`` prints last, as JSON, with one thread."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def train_one_epoch(model_name: str, images: int | None) -> None:

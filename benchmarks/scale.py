@@ -13,7 +13,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmarks.memory import peak_memory
+from benchmarks.memory import in_own_process, peak_memory
 from imbalkit import inference, models, predict
 from imbalkit.data import find_duplicates, import_folder
 from imbalkit.files import atomic_path
@@ -146,12 +145,7 @@ def measure_apart(name: str, n: int) -> dict:
     rounds = []
     for _ in range(ROUNDS.get(n, 1)):
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.scale", name, str(n)],
-                env=os.environ | {"SCALE_FOLDER": folder, "OMP_NUM_THREADS": "1"},
-                cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
-            )  # fmt: skip
-        rounds.append(json.loads(done.stdout))
+            rounds.append(in_own_process("benchmarks.scale", name, str(n), SCALE_FOLDER=folder))
     return {"items": n, **min(rounds, key=lambda r: r["seconds"])}
 
 

@@ -236,7 +236,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> Check:
 
 
 def _check_fit(optimizer: torch.optim.Optimizer, value: dict[str, Any], name: str) -> None:
-    """Does what is kept for a parameter have its shape?"""
+    """Does all that is kept fit the parameter that it is kept for?"""
     if isinstance(combined := getattr(optimizer, "optimizers", None), list | tuple):
         for i, (each, state) in enumerate(zip(combined, value["optimizers"], strict=True)):
             _check_fit(each, state, f"{name}.optimizers[{i}]")
@@ -245,14 +245,22 @@ def _check_fit(optimizer: torch.optim.Optimizer, value: dict[str, Any], name: st
     for i, entry in value.get("state", {}).items():
         place = f"{name}.state[{i!r}]"
         must_be(type(i) is int and 0 <= i < len(parameters), i, place, "of a parameter")
-        table_of(anything)(entry, place)
-        kept = {key for key in OF_EACH_NUMBER & entry.keys() if entry[key] is not None}
-        expected = dict.fromkeys(kept, parameters[i].detach())
-        tensors_like(expected)({key: entry[key] for key in kept}, place)
+        _kept_for(parameters[i].detach())(entry, place)
+
+
+def _kept_for(parameter: Tensor) -> Check:
+    """What an optimizer keeps for a parameter: its steps, and tensors of its shape."""
+
+    def check(entry: Any, name: str) -> None:
+        table_of(anything)(entry, name)
+        kept = {key: entry[key] for key in OF_EACH_NUMBER & entry.keys() if entry[key] is not None}
+        tensors_like(dict.fromkeys(kept, parameter))(kept, name)
         if "step" in entry:
             steps = entry["step"]
             one = isinstance(steps, Tensor) and steps.numel() == 1 and not steps.is_complex()
-            number(0)(float(steps) if one else steps, f"{place}.step")
+            number(0)(float(steps) if one else steps, f"{name}.step")
+
+    return check
 
 
 def same_training(now: dict[str, Any]) -> Check:

@@ -9,38 +9,29 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from test_diagnose import batches, mlp
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from trainers import (
+    QUIET_LIGHTNING,
+    QUIET_TRANSFORMERS,
+    lightning_module,
+    lightning_or_skip,
+    small_bert,
+    transformers_or_skip,
+)
 
 from imbalkit import diagnose
-
-WORDS = torch.randint(20, (96, 1), generator=torch.Generator().manual_seed(0)).repeat(1, 7)
-TOPICS = WORDS[:, 0] % 3
 
 
 @pytest.mark.filterwarnings("ignore")  # of transformers' own
 @pytest.mark.parametrize(("rate", "healthy"), [(0.01, True), (30.0, False)])
 def test_the_trainer_of_transformers(rate, healthy, tmp_path):
-    transformers = pytest.importorskip("transformers", reason="needs transformers")
-    pytest.importorskip("accelerate", reason="needs accelerate")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = transformers.BertConfig(vocab_size=20, intermediate_size=32, num_labels=3, **sizes)
-    transformers.set_seed(0)
-    rows = [
-        {"input_ids": w, "attention_mask": torch.ones_like(w), "labels": t}
-        for w, t in zip(WORDS, TOPICS, strict=True)
-    ]
-    options = {"max_grad_norm": 0, "report_to": "none", "save_strategy": "no", "use_cpu": True}
-    trainer = transformers.Trainer(
-        transformers.BertForSequenceClassification(config),
-        transformers.TrainingArguments(
-            str(tmp_path), num_train_epochs=20, learning_rate=rate, disable_tqdm=True, **options
-        ),
-        train_dataset=rows,
-        eval_dataset=rows,
+    transformers, (model, rows) = transformers_or_skip(), small_bert()
+    arguments = transformers.TrainingArguments(
+        str(tmp_path), learning_rate=rate, disable_tqdm=True, **QUIET_TRANSFORMERS
     )
+    trainer = transformers.Trainer(model, arguments, train_dataset=rows, eval_dataset=rows)
     trainer.train()
     report = diagnose(
         trainer.model,
@@ -54,29 +45,9 @@ def test_the_trainer_of_transformers(rate, healthy, tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of Lightning's own
 @pytest.mark.parametrize(("rate", "cause"), [(0.02, "healthy"), (300.0, "learning_rate_too_high")])
 def test_the_trainer_of_lightning(rate, cause):
-    lightning = pytest.importorskip("lightning", reason="needs lightning")
-
-    class Module(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.network = mlp()
-
-        def forward(self, x):
-            return self.network(x)
-
-        def training_step(self, batch, index):
-            return F.cross_entropy(self(batch[0]), batch[1])
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), rate, momentum=0.9)
-
-    x, y = (torch.cat(parts) for parts in zip(*batches(), strict=True))
-    loader = DataLoader(TensorDataset(x, y), 32, shuffle=True)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    module = Module()
-    trainer = lightning.Trainer(
-        max_epochs=8, accelerator="cpu", enable_model_summary=False, **quiet
-    )
+    module = lightning_module(rate)
+    loader = loader_of(*(torch.cat(parts) for parts in zip(*batches(), strict=True)))
+    trainer = lightning_or_skip().Trainer(max_epochs=8, **QUIET_LIGHTNING)
     trainer.fit(module, loader)
     report = diagnose(module, loader, optimizer=trainer.optimizers[0], eval_batches=loader)
     assert report.cause == cause, report
@@ -142,42 +113,19 @@ def test_the_block_for_timm(capsys):
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning's own, and the callback's
 def test_the_block_for_lightning(tmp_path, monkeypatch):
-    lightning = pytest.importorskip("lightning", reason="needs lightning")
     monkeypatch.chdir(tmp_path)  # for its logs
-
-    class Module(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.network = mlp()
-
-        def forward(self, x):
-            return self.network(x)
-
-        def training_step(self, batch, index):
-            return F.cross_entropy(self(batch[0]), batch[1])
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), 300.0, momentum=0.9)
-
-    mine_too = mine()
+    module, mine_too = lightning_module(300.0), mine()
     names = {name: mine_too[name] for name in ("loss_fn", "train_loader")}
-    watch = run(LIGHTNING, module=Module(), **names).watch
+    watch = run(LIGHTNING, module=module, **names).watch
     assert watch.report.cause == "learning_rate_too_high", watch.report
 
 
 @pytest.mark.filterwarnings("ignore")  # of transformers' own, and the callback's
 def test_the_block_for_transformers(tmp_path):
-    transformers = pytest.importorskip("transformers", reason="needs transformers")
-    pytest.importorskip("accelerate", reason="needs accelerate")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = transformers.BertConfig(vocab_size=20, intermediate_size=32, num_labels=3, **sizes)
-    transformers.set_seed(0)
-    rows = [{"input_ids": w, "labels": t} for w, t in zip(WORDS, TOPICS, strict=True)]
-    options = {"max_grad_norm": 0, "report_to": "none", "save_strategy": "no", "use_cpu": True}
-    arguments = transformers.TrainingArguments(
-        str(tmp_path), num_train_epochs=20, learning_rate=30.0, **options
+    model, rows = small_bert()
+    arguments = transformers_or_skip().TrainingArguments(
+        str(tmp_path), learning_rate=30.0, **QUIET_TRANSFORMERS
     )
-    model = transformers.BertForSequenceClassification(config)
     watch = run(TRANSFORMERS, model=model, arguments=arguments, train_set=rows).watch
     assert watch.report is not None and not watch.report.healthy
 

@@ -61,19 +61,26 @@ def _without_a_screen():
     plt.close("all")
 
 
-@pytest.mark.filterwarnings("ignore")  # of other people's trainers
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name):
+def skip_without_its_library(name):
     if name in NEEDS:
         pytest.importorskip(NEEDS[name], reason=f"needs {NEEDS[name]}")
+
+
+IGNORED = pytest.mark.filterwarnings("ignore")  # of other people's trainers
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=IGNORED) if n in NEEDS else n for n in MODULES]
+)
+def test_examples_run(name):
+    skip_without_its_library(name)
     result = doctest.testmod(importlib.import_module(name), optionflags=OPTIONS)
     assert result.failed == 0, "the examples that failed stand above"
 
 
 @pytest.mark.parametrize("name", [*COMPLETE, *NEEDS])
 def test_each_public_name_has_an_example(name):
-    if name in NEEDS:
-        pytest.importorskip(NEEDS[name], reason=f"needs {NEEDS[name]}")
+    skip_without_its_library(name)
     module = importlib.import_module(name)
     public = {each: getattr(module, each) for each in module.__all__}
     documented = {

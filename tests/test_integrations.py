@@ -10,6 +10,13 @@ import torch.nn.functional as F
 from test_diagnose import batches, mlp
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from trainers import (
+    QUIET_LIGHTNING,
+    QUIET_TRANSFORMERS,
+    lightning_or_skip,
+    small_bert,
+    transformers_or_skip,
+)
 
 from imbalkit.integrations.watch import Watch, apart, targets_in
 from imbalkit.monitor import CollapseWarning
@@ -36,8 +43,7 @@ def same_weights(first, second):
 
 
 def fitted_by_lightning(rate, callback=None, step="self", **options):
-    lightning = pytest.importorskip("lightning", reason="needs lightning")
-    fitted_by_lightning.library = lightning
+    lightning = lightning_or_skip()
 
     class Module(lightning.LightningModule):
         def __init__(self):
@@ -59,19 +65,17 @@ def fitted_by_lightning(rate, callback=None, step="self", **options):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), rate, momentum=0.9)
 
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     lightning.seed_everything(0, verbose=False)
     module = Module()
     trainer = lightning.Trainer(
-        max_epochs=25, accelerator="cpu", enable_model_summary=False,
-        callbacks=[callback] if callback else [], **quiet, **options,
-    )  # fmt: skip
+        max_epochs=25, callbacks=[callback] if callback else [], **QUIET_LIGHTNING, **options
+    )
     trainer.fit(module, DataLoader(TensorDataset(IMAGES, LABELS), 32, shuffle=True))
     return module
 
 
 def lightning_callback(**options):
-    pytest.importorskip("lightning", reason="needs lightning")
+    lightning_or_skip()
     from imbalkit.integrations.lightning import CollapseCallback
 
     return CollapseCallback(**options)
@@ -126,22 +130,12 @@ def test_what_the_doctor_cannot_do_is_a_sentence_and_the_training_goes_on():
 
 # ---- Hugging Face ----
 
-WORDS = torch.randint(20, (96, 1), generator=torch.Generator().manual_seed(0)).repeat(1, 7)
-
 
 def fitted_by_transformers(folder, rate, callback=None, **options):
-    transformers = pytest.importorskip("transformers", reason="needs transformers")
-    pytest.importorskip("accelerate", reason="needs accelerate")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = transformers.BertConfig(vocab_size=20, intermediate_size=32, num_labels=3, **sizes)
-    transformers.set_seed(0)
-    rows = [
-        {"input_ids": w, "attention_mask": torch.ones_like(w), "labels": w[0] % 3} for w in WORDS
-    ]
-    quiet = {"report_to": "none", "save_strategy": "no", "use_cpu": True, "disable_tqdm": True}
-    options = {"max_grad_norm": 0, "num_train_epochs": 20} | quiet | options
+    transformers, (model, rows) = transformers_or_skip(), small_bert()
+    options = QUIET_TRANSFORMERS | {"disable_tqdm": True} | options
     trainer = transformers.Trainer(
-        transformers.BertForSequenceClassification(config),
+        model,
         transformers.TrainingArguments(str(folder), learning_rate=rate, **options),
         train_dataset=rows,
         callbacks=[callback] if callback else [],
@@ -151,7 +145,7 @@ def fitted_by_transformers(folder, rate, callback=None, **options):
 
 
 def transformers_callback(**options):
-    pytest.importorskip("transformers", reason="needs transformers")
+    transformers_or_skip()
     from imbalkit.integrations.huggingface import CollapseCallback
 
     return CollapseCallback(**options)

@@ -43,7 +43,6 @@ SETTINGS = settings(
     phases=(Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
 )
-# Others are at work on the checks of these; they are attacked when that is done.
 ELSEWHERE = {  # what another attack or no wrong argument is about
     "imbalkit.cli", "imbalkit.course", "imbalkit.data.command", "imbalkit.doctor", "imbalkit.lazy",
     "imbalkit.integrations", "imbalkit.predict", "imbalkit.__main__", "imbalkit.optional",

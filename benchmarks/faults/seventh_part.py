@@ -1111,6 +1111,275 @@ def scheduler_in_place_of_the_optimizer(mended=False):
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
+# ----------------------------------------------------- broken trainings: more of every kind
+
+
+def dice_of_softmax(outputs, masks):
+    """One minus the overlap, with probabilities from a softmax over the channels."""
+    return overlap_missing(outputs.softmax(1).squeeze(1), masks)
+
+
+def dice_of_sigmoid(outputs, masks):
+    """One minus the overlap, with a probability from each score."""
+    return overlap_missing(outputs.sigmoid().squeeze(1), masks)
+
+
+def overlap_missing(probabilities, masks):
+    """The Dice loss of probabilities and masks, both (N, H, W)."""
+    overlap = (probabilities * masks).sum((1, 2))
+    return 1 - ((2 * overlap + 1) / (probabilities.sum((1, 2)) + masks.sum((1, 2)) + 1)).mean()
+
+
+@cases.fault("zero_gradient")
+def dice_of_a_single_channel(mended=False):
+    """The Dice loss takes a softmax over the channels, and there is one: each pixel is a cell."""
+    torch.manual_seed(741)
+    (x, masks), (x_test, test_masks) = cells(400, 15), cells(100, 16)
+    train_loader, test_loader = loaders(x, masks.float(), x_test, test_masks.float(), 16)
+
+    model = segmenter(1)
+    criterion = dice_of_sigmoid if mended else dice_of_softmax
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    fit(model, train_loader, criterion, optimizer, epochs=4)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
+class Adapted(nn.Module):
+    """A frozen linear layer, to which the product of two thin matrices is added."""
+
+    def __init__(self, layer: nn.Linear, rank: int, zeros: bool):
+        super().__init__()
+        self.layer = layer.requires_grad_(False)
+        self.down = nn.Parameter(torch.zeros(rank, layer.in_features))
+        self.up = nn.Parameter(torch.zeros(layer.out_features, rank))
+        if not zeros:
+            nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, x):
+        return self.layer(x) + F.linear(F.linear(x, self.down), self.up)
+
+
+@cases.fault("zero_gradient", fair=["identical_units"])
+def both_matrices_of_the_adapter_zero(mended=False):
+    """Adapters as in LoRA, but both matrices begin at 0, so each one's gradient is 0 for ever."""
+    torch.manual_seed(742)
+    source, _ = digit_loaders(shape=(64,))
+    model = mlp(64, 96, 64, 10)
+    criterion = nn.CrossEntropyLoss()
+    fit(model, source, criterion, torch.optim.Adam(model.parameters(), lr=2e-3), epochs=8)
+
+    (x, y), (x_test, y_test) = digits("train"), digits("test")
+    turned, turned_test = x.transpose(2, 3).flatten(1) / 16, x_test.transpose(2, 3).flatten(1) / 16
+    train_loader, test_loader = loaders(turned, y, turned_test, y_test)
+    for place, layer in enumerate(model):
+        if isinstance(layer, nn.Linear):
+            model[place] = Adapted(layer, 8, zeros=not mended)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=5e-3, weight_decay=0.0)
+    fit(model, train_loader, criterion, optimizer, epochs=8)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
+def squared_error(outputs, targets):
+    """The mean squared distance, as in the lecture notes."""
+    return ((outputs.sigmoid() - targets) ** 2).mean()
+
+
+@cases.fault("broadcast_loss")
+def row_against_column(mended=False):
+    """The model squeezes its outputs to (N,), and the targets have come as (N, 1)."""
+    torch.manual_seed(743)
+    x, y = photos((600, 0, 0, 0, 0, 0, 400), "train")
+    x_test, y_test = photos((100, 0, 0, 0, 0, 0, 100), "test")
+    y, y_test = [(labels > 0).float().view(-1, 1) for labels in (y, y_test)]
+    if mended:
+        y, y_test = y.flatten(), y_test.flatten()
+    train_loader, test_loader = loaders(scaled(x), y, scaled(x_test), y_test)
+
+    model = nn.Sequential(small_cnn(1), nn.Flatten(0))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    fit(model, train_loader, squared_error, optimizer, epochs=5)
+    return Trained(model, train_loader, squared_error, optimizer, test_loader)
+
+
+@cases.fault("softmax_on_multilabel")
+def softmax_before_bce(mended=False):
+    """Three tags of six are right on average; the model ends in a softmax, the loss is BCELoss."""
+    torch.manual_seed(744)
+    (x, tags), (x_test, test_tags) = sounds(1500, 41, 0.5, 0.5), sounds(400, 42, 0.5, 0.5)
+    train_loader, test_loader = loaders(x, tags, x_test, test_tags)
+
+    model = nn.Sequential(tagger(), nn.Sigmoid() if mended else nn.Softmax(dim=1))
+    criterion = nn.BCELoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    fit(model, train_loader, criterion, optimizer, epochs=8)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
+@cases.fault("activation_on_logits")
+def softplus_before_the_loss(mended=False):
+    """The last layer is followed by a softplus, so that no logit is ever below 0: always yes."""
+    torch.manual_seed(745)
+    (x, y), (x_test, y_test) = table("train", 0.3), table("test", 0.3)
+    train_loader, test_loader = loaders(
+        x, y.float().unsqueeze(1), x_test, y_test.float().unsqueeze(1)
+    )
+
+    model = mlp(20, 64, 32, 1)
+    if not mended:
+        model.append(nn.Softplus())
+    criterion = nn.BCEWithLogitsLoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    fit(model, train_loader, criterion, optimizer, epochs=8)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
+@cases.fault("double_softmax")
+def sigmoid_before_the_focal_loss(mended=False):
+    """The tagger ends in a sigmoid, and torchvision's sigmoid_focal_loss applies its own."""
+    torch.manual_seed(746)
+    (x, tags), (x_test, test_tags) = sounds(1500, 43, 0.15, 0.7), sounds(400, 44, 0.15, 0.7)
+    train_loader, test_loader = loaders(x, tags, x_test, test_tags)
+
+    def criterion(outputs, targets):
+        return sigmoid_focal_loss(outputs, targets, alpha=0.5, gamma=2, reduction="mean")
+
+    model = tagger() if mended else nn.Sequential(tagger(), nn.Sigmoid())
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    fit(model, train_loader, criterion, optimizer, epochs=8)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
+def bucketed(number: int, seed: int):
+    """Texts of five topics, each of its usual length: 6 to 8 words, 9 to 11, and so on."""
+    ids, labels = reviews(number, seed)
+    generator = torch.Generator().manual_seed(seed)
+    lengths = 6 + 3 * labels + torch.randint(3, labels.shape, generator=generator)
+    order = lengths.argsort(stable=True)
+    words = torch.where(ids == 0, torch.randint(102, WORDS, ids.shape, generator=generator), ids)
+    behind = torch.arange(ids.shape[1]) >= lengths.unsqueeze(1)
+    return words.masked_fill(behind, 0)[order], labels[order]
+
+
+@cases.fault("unshuffled_batches")
+def sorted_by_length(mended=False):
+    """Texts are sorted by length to save padding, and the length goes with the topic."""
+    torch.manual_seed(747)
+    train_set, test_set = TensorDataset(*bucketed(1500, 45)), TensorDataset(*bucketed(400, 46))
+    train_loader = DataLoader(train_set, 32, shuffle=mended, collate_fn=tokens_as_dict)
+    test_loader = DataLoader(test_set, 100, collate_fn=tokens_as_dict)
+
+    model = AttentionPooling()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    fit_dicts(model, train_loader, optimizer, epochs=5)
+    return Trained(model, train_loader, F.cross_entropy, optimizer, test_loader)
+
+
+@cases.fault("weights_cancelled")
+def loss_of_one_row_at_a_time(mended=False):
+    """The loss is computed row by row, and each mean divides by the weight of its only row."""
+    torch.manual_seed(748)
+    (x, y), (x_test, y_test) = table("train", 0.04), table("test", 0.04)
+    columns = [0, 2, 5, 9, 13]
+    train_loader, test_loader = loaders(x[:, columns], y, x_test[:, columns], y_test, 32)
+    counts = torch.bincount(y).float()
+    weighted = nn.CrossEntropyLoss(weight=counts.sum() / (2 * counts))
+
+    def by_rows(outputs, targets):
+        rows = zip(outputs.split(1), targets.split(1), strict=True)
+        return torch.stack([weighted(output, target) for output, target in rows]).mean()
+
+    criterion = weighted if mended else by_rows
+    model = mlp(5, 16, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    fit(model, train_loader, criterion, optimizer, epochs=4)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
+@cases.fault("vanishing_gradients", fair=["constant_output"])
+def berts_weights_in_a_plain_net(mended=False):
+    """Deviation 0.02 is for BERT's wide residual blocks: seven narrow layers in a row go silent.
+
+    What comes out hardly depends on what goes in, and the gradient dies on its way as well.
+    """
+    torch.manual_seed(749)
+    train_loader, test_loader = digit_loaders(shape=(64,))
+
+    model = mlp(64, *[48] * 7, 10, activation=nn.GELU)
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.2 if mended else 0.02)
+            nn.init.zeros_(module.bias)
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    fit(model, train_loader, criterion, optimizer, epochs=10)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
+@cases.fault("dead_units", fair=["learning_rate_too_high"])
+def warm_up_the_wrong_way_round(mended=False):
+    """The rate begins at a hundred times the usual one and falls to it; each ReLU is off by then.
+
+    The rate that the optimizer holds at the end is a good one.
+    """
+    torch.manual_seed(750)
+    train_loader, test_loader = photo_loaders((300,) * 5, (100,) * 5)
+
+    model = small_cnn(5)
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    scheduler = LambdaLR(
+        optimizer, lambda step: min(1, (step + 1) / 20) if mended else max(1, 100 - 5 * step)
+    )
+    fit(model, train_loader, criterion, optimizer, 5, scheduler)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
+@cases.fault("dropout_too_high")
+def dropout_of_the_percents(mended=False):
+    """Dropout2d of 0.95 after each convolution, where the paper drops five maps in a hundred."""
+    torch.manual_seed(765)
+    train_loader, test_loader = photo_loaders((300,) * 5, (100,) * 5)
+
+    layers = []
+    for before, after in [(3, 16), (16, 32), (32, 48)]:
+        layers += [nn.Conv2d(before, after, 3, 2, 1), nn.ReLU()]
+        layers += [nn.Dropout2d(0.05 if mended else 0.95)]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(48 * 16, 5))
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    fit(model, train_loader, criterion, optimizer, epochs=6)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
+class Energies(nn.Module):
+    """The energy of each filter over the whole sound, in half precision or in single."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+        self.filters = nn.Conv1d(1, 24, 15, padding=7)
+        self.norm = nn.LayerNorm(24)
+        self.head = nn.Linear(24, 6)
+
+    def forward(self, x):
+        energies = (30 * self.filters(x).to(self.dtype)).square().sum(2)
+        return self.head(self.norm(energies.float()))
+
+
+@cases.fault("non_finite")
+def energies_in_half_precision(mended=False):
+    """Squares are added up in half precision, which ends at 65,504: infinite for loud sounds."""
+    torch.manual_seed(766)
+    train_loader, test_loader = loaders(*sounds(1200, 47, 0.3, 0.5), *sounds(400, 48, 0.3, 0.5))
+
+    model = Energies(torch.float32 if mended else torch.float16)
+    criterion = nn.BCEWithLogitsLoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    fit(model, train_loader, criterion, optimizer, epochs=8)
+    return Trained(model, train_loader, criterion, optimizer, test_loader)
+
+
 # ------------------------------------------------------------------------ healthy trainings
 
 

@@ -190,37 +190,30 @@ def peak_memory_of(arguments: list[str]) -> float | None:
 # --- imports
 
 
-IMPORTS = {
-    "import torch": "import torch",
-    "import torch, imbalkit": "import torch, imbalkit",
-    "import torch, and FocalLoss of imbalkit": "import torch; from imbalkit import FocalLoss",
-}
+IMPORTS = ["import torch", "import imbalkit", "from imbalkit import FocalLoss"]
 
 
 def measure_imports(size: Size) -> dict:
-    """Seconds of the imports in fresh processes, in turn, and what the package adds to torch's.
+    """Seconds of the imports, one after the other in a fresh process, and what they add to torch's.
 
-    A process starts Python too, in all three alike; it is not counted.
+    Each ratio is that of one process, since the time of `import torch` differs from one to the
+    next by more than the package takes. The start of Python is not counted.
     """
-
-    def seconds(statement: str) -> float:
-        code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
-        environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+    clock = "; print(time.perf_counter() - t); t = time.perf_counter()\n"
+    code = "import time; t = time.perf_counter()\n" + "".join(name + clock for name in IMPORTS)
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+    rounds = []
+    for number in range(-1, size.import_rounds):
         run = subprocess.run(
             [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True,
             env=environment,
         )  # fmt: skip
-        return float(run.stdout)
-
-    rounds = []
-    for number in range(-1, size.import_rounds):
-        names = list(IMPORTS) if number % 2 == 0 else list(IMPORTS)[::-1]
-        times = {name: seconds(IMPORTS[name]) for name in names}
-        rounds += [times] if number >= 0 else []  # the first reads the files from the disk
-    alone, *others = IMPORTS
+        seconds = [float(line) for line in run.stdout.split()]
+        rounds += [seconds] if number >= 0 else []  # the first reads the files from the disk
+    until = [[sum(r[: i + 1]) / r[0] for r in rounds] for i in range(len(IMPORTS))]
     return {
-        "seconds": {name: spread(r[name] for r in rounds) for name in IMPORTS},
-        "ratio": {name: spread(r[name] / r[alone] for r in rounds) for name in others},
+        "seconds": {name: spread(r[i] for r in rounds) for i, name in enumerate(IMPORTS)},
+        "ratio": {name: spread(until[i]) for i, name in enumerate(IMPORTS) if i},
     }
 
 
@@ -336,7 +329,7 @@ def report(results: dict) -> str:
         "\nspeed of fit against the two others\n" + pd.DataFrame(ratios).T.to_string(),
         "\nimages per second\n" + pd.DataFrame(rates).T.to_string(),
         "\nfit, plain CNN, synthetic sets\n" + pd.DataFrame(growth).to_string(index=False),
-        "\ntime of an import, as a multiple of import torch\n" + "\n".join(imports),
+        "\ntime until it is imported, as a multiple of import torch\n" + "\n".join(imports),
         "\npeak memory of a training in MB\n" + "\n".join(memory),
     ])  # fmt: skip
 

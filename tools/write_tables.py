@@ -32,6 +32,7 @@ README, GUIDE = ROOT / "README.md", ROOT / "docs" / "teaching.md"
 BENCHMARK = ROOT / "benchmarks" / "README.md"
 SCALE = ROOT / "benchmarks" / "results" / "scale.json"
 EXAMINED = ROOT / "benchmarks" / "results" / "examined.json"
+SPEED = ROOT / "benchmarks" / "results" / "cpu.json"
 BOARD, FAST = NOTEBOOKS / "leaderboard.json", NOTEBOOKS / "fast.json"
 PAPER = ROOT / "benchmarks" / "results" / "ldam_drw.json"
 READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
@@ -147,6 +148,26 @@ def scale_table() -> str:
     return markdown_table(["n", *heads, "exponents", "bound, bytes an item"], rows)
 
 
+def imports_table() -> str:
+    """Seconds of the imports, and their ratio to `import torch`: median, smallest and largest."""
+    record = json.loads(SPEED.read_text(encoding="utf-8"))
+    imports, rows = record["imports"], []
+    for name, seconds in imports["seconds"].items():
+        ratio = imports["ratio"].get(name)
+        times = "1" if ratio is None else spread_text(ratio, 3)
+        rows.append([f"`{name}`", spread_text(seconds, 3), times])
+    version = record["versions"]["torch"]
+    where = f"Measured on {record['date']} with torch {version}: {record['system']}."
+    table = markdown_table(["import", "seconds", "times `import torch`"], rows)
+    return f"{table}\n\n{textwrap.fill(where, 100)}"
+
+
+def spread_text(figures: dict, digits: int) -> str:
+    """The median, with the smallest and the largest in brackets."""
+    median, least, most = (f"{figures[key]:.{digits}f}" for key in ("median", "min", "max"))
+    return f"{median} ({least} to {most})"
+
+
 def examined_table() -> str:
     """What `diagnose` takes of time and memory, by model and optimizer, and how it was measured."""
     record, rows = json.loads(EXAMINED.read_text(encoding="utf-8")), []
@@ -240,6 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
         (README, "leaderboard", leaderboard_table()),
         (README, "fast", fast_table()),
         (GUIDE, "teaching", teaching_table()),
+        (BENCHMARK, "imports", imports_table()),
         (BENCHMARK, "scale", scale_table()),
         (BENCHMARK, "examined", examined_table()),
     ):

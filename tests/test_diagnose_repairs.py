@@ -75,6 +75,11 @@ def test_the_fault_whose_repair_helps_comes_first(effects, order):
     assert [f.cause for f in helpful_first([*findings, note])] == [*map(str, order), "note"]
 
 
+def test_new_weights_mend_too_much_to_come_first():
+    findings = [found("gradients_not_cleared", DOES_NOT), found("dead_units", HELPS)]
+    assert helpful_first(findings) == findings
+
+
 @pytest.mark.parametrize(("left", "mended", "helps"), [
     (0.1, 0.8, True), (0.7, 0.8, False), (0.8, 0.1, False), (0.0, 0.19, False), (0.0, 0.21, True),
     (math.nan, 0.8, True), (0.1, math.nan, False), (math.nan, math.nan, False),

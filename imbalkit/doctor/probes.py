@@ -104,7 +104,7 @@ def probe(record: Record, clock: Clock, rehearsals: bool = True) -> Probes | Non
 def rehearse(record: Record, clock: Clock, sane: Plan) -> dict[float, Trial]:
     """Trainings on all images read, at the own rate and at a tenth of it, as time allows."""
     trials = Trials(record, record.usable.nonzero().flatten(), record.train.batch)
-    until = clock.started + 0.85 * clock.seconds
+    until = clock.started + 0.75 * clock.seconds
     trials.plan(until, trainings=2, fewest=FEWEST_STEPS, most=REHEARSAL_STEPS)
     rehearsed = {}
     for factor in (1.0, 0.1):

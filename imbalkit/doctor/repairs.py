@@ -18,6 +18,8 @@ from imbalkit.doctor.trials import Plan, Trials
 UNTIL = 0.97  # of the time budget
 FEW = 4  # images in a batch by which BatchNorm cannot tell a mean
 COMPANY = 3  # images beside each one of such a batch
+# New weights mend these, and whatever else is wrong with the old ones: that they help proves less.
+IN_THE_WEIGHTS = {"dead_units", "identical_units"}
 
 # How a training repeats a fault: what it changes in the plan of one where all is mended. The other
 # causes cannot be mended on a copy: labels, images and weights that are not there.
@@ -112,7 +114,11 @@ def helpful_first(findings: list[Finding]) -> list[Finding]:
 
     The others keep their places: that labels are out of range is certain without a trial.
     """
-    places = [i for i, f in enumerate(findings) if f.severity == FAULT and f.effect is not None]
+    places = [
+        i
+        for i, f in enumerate(findings)
+        if f.severity == FAULT and f.effect is not None and f.cause not in IN_THE_WEIGHTS
+    ]
     tried: list[Finding] = []
     for i in places:
         at = len(tried)

@@ -278,6 +278,14 @@ CASES = {
         lambda: examined(mlp(), loss_fn=nn.CrossEntropyLoss(ignore_index=-1)),
     ),
     "dropout_too_high": (lambda: with_dropout(0.95), lambda: with_dropout(0.5)),
+    "dropout_in_evaluation": (
+        lambda: examined(Lambda(lambda out: F.dropout(out, 0.7))),
+        lambda: with_dropout(0.5),
+    ),
+    "images_mixed": (
+        lambda: examined(Lambda(lambda out: out.T.reshape(-1, 3))),
+        lambda: examined(Lambda(lambda out: out.reshape(-1, 3))),
+    ),
     "no_nonlinearity": (lambda: with_between(), lambda: with_between(nn.ReLU())),
     "softmax_on_multilabel": (
         lambda: examined(mlp(), batches(X, TAGS)),

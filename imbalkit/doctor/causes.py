@@ -42,9 +42,10 @@ CAUSES = {
         DIAGNOSING,
     ),
     "ignored_class": Cause(
-        "The number that the loss ignores is a class of its own. The model is never asked for it, "
-        "and gives its images to the others.",
-        "loss_fn = torch.nn.CrossEntropyLoss(ignore_index=255)  # a number that is no class",
+        "The loss leaves a class out: the number that it ignores is that of a class, or the weight "
+        "of a class is 0. The model is never asked for it, and gives its images to the others.",
+        "loss_fn = torch.nn.CrossEntropyLoss(ignore_index=255)  # a number that is no class\n"
+        "weights = total / (classes * counts)  # and not //, which makes the smallest 0",
         DIAGNOSING,
     ),
     "duplicate_inputs": Cause(
@@ -201,6 +202,20 @@ CAUSES = {
         "Dropout takes away nearly all units in training. In torch `p` is the share that goes; "
         "some papers and libraries give the share that stays.",
         "nn.Dropout(p=0.1)  # where a paper keeps 0.9",
+        DIAGNOSING,
+    ),
+    "dropout_in_evaluation": Cause(
+        "Evaluation gives other outputs for the same images each time: something is drawn anew in "
+        "every pass, most often a dropout that is called as a function and always on.",
+        "x = F.dropout(x, 0.5, training=self.training)  # or nn.Dropout, which heeds eval()",
+        DIAGNOSING,
+    ),
+    "images_mixed": Cause(
+        "What the model says of an image depends on the images beside it. A view or a transpose "
+        "deals the numbers of one image to others, or a sum runs over the batch.",
+        "model.eval()\n"
+        "print((model(x)[:4] - model(x[:4])).abs().max())  # 0, but for rounding\n"
+        "x = x.flatten(1)  # and not x.view(-1, batch): the images stay the first dimension",
         DIAGNOSING,
     ),
     "no_nonlinearity": Cause(

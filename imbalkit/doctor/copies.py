@@ -229,12 +229,21 @@ def _copied_optimizer(
     """The copy, or the optimizer itself and why it may not be used."""
     name = type(optimizer).__name__
     try:
-        new = copy.deepcopy(optimizer, memo)
+        new = copied_with_attributes(optimizer, memo)
     except Exception as error:
         return optimizer, f"the optimizer {name} cannot be copied: {type(error).__name__}"
     if shared([new], [optimizer, model]):
         return optimizer, f"the optimizer {name} cannot be copied: its copy leads back to yours"
     return new, ""
+
+
+def copied_with_attributes(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
+    """A deep copy with the attributes of a class of one's own, which torch's copy leaves out."""
+    new = copy.deepcopy(optimizer, memo)
+    for name, value in vars(optimizer).items():
+        if name not in vars(new) and not name.startswith("_"):
+            setattr(new, name, copy.deepcopy(value, memo))
+    return new
 
 
 def _trains(one: Any) -> bool:
@@ -268,6 +277,12 @@ def _tidy(model: nn.Module) -> None:
 def duplicate(things: Any, model: nn.Module) -> Any:
     """A deep copy of things that are copies already, among them `model`, for one trial."""
     return copy.deepcopy(things, _memo(model, None))
+
+
+def duplicate_both(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+    """The same of a model and its optimizer."""
+    memo = _memo(model, None)
+    return copy.deepcopy(model, memo), copied_with_attributes(optimizer, memo)
 
 
 def owners_of(model: nn.Module) -> dict[int, nn.Module]:

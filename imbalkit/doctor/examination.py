@@ -11,12 +11,18 @@ from imbalkit.doctor import measuring as measure
 from imbalkit.doctor.calling import Calling
 from imbalkit.doctor.copies import model_device
 from imbalkit.doctor.dependence import dependence
-from imbalkit.doctor.outputs import log_probabilities
+from imbalkit.doctor.outputs import first_line, log_probabilities
 from imbalkit.doctor.probes import probe, why_no_trials
 from imbalkit.doctor.reading import Clock, Sample
 from imbalkit.doctor.record import Kind, Predictions, Record
 from imbalkit.doctor.setup import STEP, Setup, largest_batch, new_setup
-from imbalkit.doctor.structure import is_linear, look_at_loss, unlisted_weights
+from imbalkit.doctor.structure import (
+    ROWS,
+    is_linear,
+    look_at_loss,
+    look_at_rows,
+    unlisted_weights,
+)
 from imbalkit.doctor.tasks import Task
 from imbalkit.doctor.weights import compare_with_new_weights
 
@@ -186,6 +192,7 @@ def look_inside(record: Record) -> dict:
     if len(mixed) > 1:
         rows = mixed[: setup.size(2 * MIXED, 0.1, 2)]
         if len(rows) > 1:
+            found |= vars(look_at_rows(model, train, rows[: 2 * ROWS], setup))
             found["modes"] = measure.compare_modes(model, train, rows, record.kind, setup)
         else:
             setup.leave_out("training against evaluation mode")
@@ -205,10 +212,19 @@ def look_for_reasons(record: Record, clock: Clock) -> dict:
             )
     found["no_probes"] = why_no_trials(record, clock)
     if not found["no_probes"]:
-        found["probes"] = probe(record, clock)
-        if found["probes"] is None:
-            found["no_probes"] = "a trial training does not fit into the time budget"
+        try:
+            found["probes"] = probe(record, clock)
+        except Exception as error:  # an optimizer of the caller's may do what it likes
+            found["no_probes"] = f"a trial training raised {described(error)}"
+        else:
+            if found["probes"] is None:
+                found["no_probes"] = "a trial training does not fit into the time budget"
     return found
+
+
+def described(error: Exception) -> str:
+    """Its type and the first line of its message."""
+    return f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
 def label_dependence(sample: Sample, usable: Tensor, classes: int) -> float | None:

@@ -190,6 +190,8 @@ class Record:
         penalty: what the loss itself does to the weights, as a weight decay.
         sharper: where no weight can make the outputs larger, the factor of them with the lowest
             loss; saved: what it would save of the loss of a guess.
+        noise: how far the outputs of two passes in evaluation mode lie apart, in deviations over
+            the images; mixing: how far they do with other images beside them and without.
         modes: accuracy on the same images in training and in evaluation mode.
         as_drawn: names of parameters whose size is still that of new random weights.
         shrunk: size of the weights, in units of new ones.
@@ -235,6 +237,8 @@ class Record:
     sharper: float = 1.0
     saved: float = 0.0
     ran: frozenset[str] = frozenset()
+    noise: float = 0.0
+    mixing: float = 0.0
     modes: tuple[float, float] | None = None
     as_drawn: frozenset[str] = frozenset()
     shrunk: float | None = None

@@ -12,9 +12,10 @@ from imbalkit.doctor.copies import owners_of
 from imbalkit.doctor.measuring import WEIGHTED, computed_loss
 from imbalkit.doctor.picking import parts_of
 from imbalkit.doctor.reading import Sample
-from imbalkit.doctor.setup import Setup
+from imbalkit.doctor.setup import Setup, buffers_kept
 
 AS_GOOD_AS_0 = 1e-3  # of the outputs' size: float32 leaves a hundredth of that
+ROWS = 8  # images that are passed with others and without
 LOOKED_AT = 64  # images, among which twelve different ones are looked for
 SHARPER = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 TRIPLES = 4  # three images that differ in few pixels may lie where no unit switches
@@ -88,6 +89,33 @@ class LossOfOutputs:
     penalty: float = 0.0
     sharper: float = 1.0
     saved: float = 0.0
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """Does evaluation give the same outputs twice, and of each image by itself? See `Record`."""
+
+    noise: float = 0.0
+    mixing: float = 0.0
+
+
+def look_at_rows(model: nn.Module, sample: Sample, rows: Tensor, setup: Setup) -> RowFacts:
+    """Pass the same images twice in evaluation mode, and half of them without the others."""
+    half = rows[: (len(rows) + 1) // 2]
+    model.eval()
+    with torch.no_grad(), buffers_kept(model):
+        try:
+            first, second, alone = (
+                setup.scores(setup.outputs(model, sample.rows(part)), sample.targets[part]).float()
+                for part in (rows, rows, half)
+            )
+        except ValueError:  # a model for batches of one size
+            return RowFacts()
+    if first.shape != second.shape or first[: len(half)].shape != alone.shape:
+        return RowFacts()
+    size = first.std(0).max().clamp_min(AS_GOOD_AS_0 * first.abs().max()).clamp_min(1e-12)
+    noise, mixing = (first - second).abs().max() / size, (first[: len(half)] - alone).abs().max()
+    return RowFacts(noise.item(), (mixing / size).item())
 
 
 def look_at_loss(model: nn.Module, sample: Sample, rows: Tensor, setup: Setup) -> LossOfOutputs:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imbalkit.doctor.copies import duplicate, renew
+from imbalkit.doctor.copies import duplicate_both, renew
 from imbalkit.doctor.measuring import mixed_rows, predictions, predictions_of_labels
 from imbalkit.doctor.record import Record, Trial
 from imbalkit.doctor.setup import buffers_kept, switch_dropout_off
@@ -101,8 +101,7 @@ class Trials:
     # ---- a training ----
 
     def _copies(self, plan: Plan) -> tuple[nn.Module, torch.optim.Optimizer]:
-        ours = self.record.model, self.record.optimizer
-        model, optimizer = duplicate(ours, self.record.model)
+        model, optimizer = duplicate_both(self.record.model, self.record.optimizer)
         if plan.fresh:
             torch.manual_seed(0)
             renew(model)

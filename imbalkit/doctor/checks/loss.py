@@ -17,6 +17,8 @@ from imbalkit.doctor.outputs import BOUNDING, SQUASHING, double_softmax_floor
 from imbalkit.doctor.record import AHEAD, Record
 from imbalkit.doctor.report import FAULT, NOTE, WARNING
 
+NOTHING = 1e-6  # of the largest weight
+
 
 def double_softmax(record: Record) -> Answer:
     """Does the loss get what it wants?"""
@@ -61,6 +63,9 @@ def softmax_on_multilabel(record: Record) -> Answer:
     """Does a loss of several labels an image let them stand beside each other?"""
     if not record.setup.task.several:
         return Healthy("each image has one label")
+    if record.last_operation in ("Softmax", "LogSoftmax") and record.classes > 2:
+        numbers = {"outputs": f"they share one softmax; last operation {record.last_operation}"}
+        return finding("softmax_on_multilabel", FAULT, numbers)
     if not record.loss.exclusive:
         return Healthy("the loss judges each label by itself")
     numbers = {"adding 3 to all outputs of an image": "changes nothing: they share one softmax"}
@@ -116,12 +121,30 @@ def inverted_class_weights(record: Record) -> Answer:
     return Healthy("rare classes weigh more")
 
 
+def ignored_weights(record: Record) -> Answer:
+    """Does every class that was read pull on the loss?"""
+    reason = _no_weights(record)
+    if reason:
+        return NotChecked(reason)
+    weights, counts = _weights_and_counts(record)
+    if weights.min() > NOTHING * weights.max():
+        return Healthy("every class pulls on the loss")
+    classes = _present(record).nonzero().flatten()[weights <= NOTHING * weights.max()]
+    numbers = {
+        "classes that do not pull on the loss": ", ".join(map(str, classes.tolist()[:5])),
+        "images of them": f"{record.train.class_counts[classes].sum():,} of {int(counts.sum()):,}",
+    }
+    return finding("ignored_class", FAULT, numbers)
+
+
 def compensated_twice(record: Record) -> Answer:
     """Is balance asked for once only?"""
     reason = _no_weights(record)
     if reason:
         return NotChecked(reason)
     weights, counts = _weights_and_counts(record)
+    if weights.min() <= NOTHING * weights.max():
+        return NotChecked("a class does not pull on the loss at all")
     if ratio_of(counts) > 3 or ratio_of(weights) < 3:
         return Healthy("sampling and weights do not both balance")
     severity = FAULT if record.failing or _light_lose(weights, record) else WARNING

@@ -14,13 +14,16 @@ from imbalkit.doctor.checks.answer import (
     mostly_as_drawn,
 )
 from imbalkit.doctor.measuring import WEIGHTED, same_rows
-from imbalkit.doctor.record import Record
-from imbalkit.doctor.report import FAULT, NOTE
+from imbalkit.doctor.record import Record, steps_taken
+from imbalkit.doctor.report import FAULT, NOTE, WARNING
 
 # Half of the units is usual; the papers' share to keep, 0.9 say, is torch's share to drop.
 MUCH_DROPOUT = 0.8
 # The mean of so few images is one of these images more than of the set.
 TINY_BATCH = 4
+FEW_STEPS = 100  # of an optimizer, after which a layer is no longer as it was drawn
+APART = 0.1  # deviations over the images; rounding in float16 is a hundredth of that
+WELL = 0.8  # a model that has learned so much is warned
 
 
 def frozen_parameters(record: Record) -> Answer:
@@ -118,6 +121,37 @@ def dropout_too_high(record: Record) -> Answer:
     return finding("dropout_too_high", if_failing(record), numbers)
 
 
+def dropout_in_evaluation(record: Record) -> Answer:
+    """Does evaluation give the same outputs twice?"""
+    if record.modes is None or not record.noise < math.inf:
+        return NotChecked("the outputs in evaluation mode are not known")
+    if record.noise < APART:
+        return Healthy("evaluation gives the same outputs twice")
+    numbers = {"two passes in evaluation mode differ by": f"{record.noise:.2g} deviations"}
+    severity = FAULT if record.learned < WELL else WARNING
+    return finding("dropout_in_evaluation", severity, numbers)
+
+
+def images_mixed(record: Record) -> Answer:
+    """Does each image get its outputs whatever stands beside it in the batch?"""
+    if record.modes is None or not record.mixing < math.inf:
+        return NotChecked("the outputs in evaluation mode are not known")
+    if record.noise >= APART:
+        return NotChecked("the outputs differ from pass to pass")
+    if record.mixing < APART:
+        return Healthy("each image has its outputs whatever stands beside it")
+    numbers = {"outputs with other images and without differ by": f"{record.mixing:.2g} deviations"}
+    severity = FAULT if record.learned < WELL else WARNING
+    of_the_batch = [
+        m for m in record.model.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None
+    ]  # fmt: skip
+    if of_the_batch:
+        numbers["BatchNorm layers without running averages"] = str(len(of_the_batch))
+        return finding("batchnorm_statistics", severity, numbers)
+    return finding("images_mixed", severity, numbers)
+
+
 def no_nonlinearity(record: Record) -> Answer:
     """Is there something between the layers that is not linear?"""
     if not record.linear:
@@ -148,6 +182,8 @@ def weights_not_loaded(record: Record) -> Answer:
     sizes = {n: p.numel() for n, p in record.model.named_parameters()}
     before = sum(sizes[n] for n in named[:-1])
     drawn = sum(sizes[n] for n in named[:-1] if n in record.as_drawn)
+    if (steps_taken(record.optimizer) or 0) > FEW_STEPS:
+        return Healthy("the last layer was trained with the others")
     if named[-1] not in record.as_drawn or drawn > 0.2 * before or record.learned > 0.1:
         return Healthy("the layers are new or trained alike")
     numbers = {

@@ -43,8 +43,7 @@ def not_in_optimizer(record: Record) -> Answer:
     if isinstance(record.loss_fn, nn.Module):
         mine |= {id(p) for p in record.loss_fn.parameters()}
     named = dict(record.model.named_parameters())
-    missing = [n for n, p in named.items() if p.requires_grad and id(p) not in held]
-    missing = [n for n in missing if record.gradients.get(n) is not None]
+    missing = _without_optimizer(record)
     foreign = len(held - mine)
     sizes = {n: p.numel() for n, p in named.items()}
     share = sum(sizes[n] for n in missing) / max(sum(sizes.values()), 1)
@@ -61,6 +60,14 @@ def not_in_optimizer(record: Record) -> Answer:
         harmful = foreign or (mostly_as_drawn(missing, record) and not record.untrained)
         return finding("not_in_optimizer", FAULT if harmful else if_failing(record), numbers)
     return Healthy("the optimizer holds every parameter that gets a gradient")
+
+
+def _without_optimizer(record: Record) -> list[str]:
+    """The parameters that get a gradient and no step."""
+    held = {id(p) for group in record.optimizer.param_groups for p in group["params"]}
+    named = record.model.named_parameters()
+    missing = [n for n, p in named if p.requires_grad and id(p) not in held]
+    return [n for n in missing if record.gradients.get(n) is not None]
 
 
 def optimizer_steps(record: Record) -> Answer:
@@ -99,6 +106,8 @@ def gradients_not_cleared(record: Record) -> Answer:
         return NotChecked("no gradients are left on the model")
     if not math.isfinite(record.left_gradient) or not 0 < record.fresh_gradient < math.inf:
         return NotChecked("the gradients are zero or not finite")
+    if record.optimizer is not None and _without_optimizer(record):
+        return NotChecked("parameters that the optimizer lacks keep the gradients of all batches")
     ratio = record.left_gradient / record.fresh_gradient
     numbers = {
         "gradient left on the model": f"{record.left_gradient:.3g}",

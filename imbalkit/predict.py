@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from imbalkit.data.folder import image_files, printed_path
-from imbalkit.data.picture import UnreadableImage, read_image
+from imbalkit import data  # whose names are loaded when used: `--help` needs no library
 from imbalkit.files import atomic_path
 from imbalkit.inference import BATCH, Predictor, load
 from imbalkit.texts import csv_cell, csv_path, printable
@@ -65,18 +64,18 @@ def predict_folder(
     Raises ValueError where there is no file at all.
     """
     size, classes = predictor.settings["size"], predictor.settings["classes"]
-    files, unread = image_files(root)
-    skipped |= {printed_path(path, root): reason for path, reason in unread.items()}
+    files, unread = data.folder.image_files(root)
+    skipped |= {data.folder.printed_path(path, root): reason for path, reason in unread.items()}
     if not files and not skipped:
         raise ValueError(f"{root}: there is no file in it; check the path.")
     for start in range(0, len(files), BATCH):
         names, pixels = [], []
         for file in files[start : start + BATCH]:
-            name = printed_path(file, root)
+            name = data.folder.printed_path(file, root)
             try:
-                pixels.append(read_image(file, size)[0])
+                pixels.append(data.read_image(file, size)[0])
                 names.append(name)
-            except UnreadableImage as error:
+            except data.UnreadableImage as error:
                 skipped[name] = str(error)
         if names:
             probabilities = predictor.probabilities(torch.from_numpy(np.stack(pixels)))

@@ -5,6 +5,8 @@
 `test_package.py` runs it on the source, and `test_wheel.py` on the installed wheel.
 """
 
+import contextlib
+import io
 import json
 import re
 import sys
@@ -174,6 +176,21 @@ def command():
     assert imbalkit.cli.main(["check"]) == 0
 
 
+def help_of_commands():
+    for name in imbalkit.cli.COMMANDS:
+        told = io.StringIO()
+        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(told):
+            imbalkit.cli.main([name, "--help"])
+        assert told.getvalue().startswith(f"usage: imbalkit {name} "), name
+
+
+def command_without_its_library():
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        assert imbalkit.cli.main(["data", "--show"]) == 2
+    assert told.getvalue().endswith('run pip install "imbalkit[data]".\n'), told.getvalue()
+
+
 def says_what_to_install(use, extra):
     """`use` must end in one sentence that names the extra."""
     try:
@@ -187,6 +204,7 @@ def says_what_to_install(use, extra):
 USES = (
     gate, losses, further_losses, weights, sampling, priors, stages, training, ensembles, doctor,
     monitor, metrics, decisions, models, long_tail, drawing, reading_images, callbacks, command,
+    help_of_commands, command_without_its_library,
 )  # fmt: skip
 
 

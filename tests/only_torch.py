@@ -168,6 +168,10 @@ def callbacks():
             raise AssertionError(f"{name} did not miss its library")
 
 
+def lessons():
+    says_what_to_install(lambda: imbalkit.course, "learn")
+
+
 def reading_images():
     says_what_to_install(lambda: imbalkit.data.read_image("image.png", 32), "data")
 
@@ -203,8 +207,8 @@ def says_what_to_install(use, extra):
 
 USES = (
     gate, losses, further_losses, weights, sampling, priors, stages, training, ensembles, doctor,
-    monitor, metrics, decisions, models, long_tail, drawing, reading_images, callbacks, command,
-    help_of_commands, command_without_its_library,
+    monitor, metrics, decisions, models, long_tail, drawing, lessons, reading_images, callbacks,
+    command, help_of_commands, command_without_its_library,
 )  # fmt: skip
 
 

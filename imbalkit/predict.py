@@ -27,7 +27,15 @@ COLUMNS = ("file", "class", "probability")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+    """Run the command and return its exit status.
+
+    Args:
+        arguments: those of the command line, without the name of the command.
+
+    Example:
+        >>> main(["no_such_model.pt", "folder"])  # it says so on the error stream
+        2
+    """
     parser = argparse.ArgumentParser(
         prog="imbalkit predict",
         description="Name the images of a folder, and of the folders in it.",
@@ -61,7 +69,24 @@ def predict_folder(
 ) -> Iterator[tuple[str, str, float]]:
     """Yield ``(file, class, probability of that class)``; put what cannot be read in `skipped`.
 
-    Raises ValueError where there is no file at all.
+    Args:
+        predictor: what `imbalkit.inference.load` returns.
+        root: a folder with images, also in folders of it.
+        skipped: gets the reason for each file that cannot be read, by its name.
+
+    Raises:
+        ValueError: there is no file at all.
+
+    Example:
+        >>> import tempfile
+        >>> from imbalkit.inference import Predictor
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+        >>> predictor = Predictor(model, ["cat", "fox"], mean=[0.5] * 3, std=[0.2] * 3, size=8)
+        >>> skipped = {}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "a.png").write_bytes(b"no image")
+        ...     list(predict_folder(predictor, Path(folder), skipped)), list(skipped)
+        ([], ['a.png'])
     """
     size, classes = predictor.settings["size"], predictor.settings["classes"]
     files, unread = data.folder.image_files(root)
@@ -86,9 +111,21 @@ def predict_folder(
 
 
 def as_csv(rows: list[tuple[str, str, float]]) -> str:
-    """The rows as CSV text, with a header, safe in a spreadsheet."""
+    """The rows as CSV text, with a header, safe in a spreadsheet.
+
+    Args:
+        rows: file, class and probability of each image.
+
+    Example:
+        >>> print(as_csv([("a.png", "cat", 0.875)]), end="")
+        file,class,probability
+        a.png,cat,0.8750
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((csv_path(name), csv_cell(label), f"{p:.4f}") for name, label, p in rows)
     return text.getvalue()
+
+
+__all__ = ["as_csv", "main", "predict_folder"]

@@ -28,7 +28,16 @@ STEPS, BATCH = 20, 128
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status."""
+    """Run a command and return its exit status.
+
+    Args:
+        arguments: the command and what it is given; those of the process unless given.
+
+    Example:
+        >>> main(["data", "--help"])  # what the command line would show
+        Traceback (most recent call last):
+        SystemExit: 0
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="imbalkit",
@@ -51,7 +60,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check(arguments: list[str] | None = None) -> int:
-    """Print a line for each thing that imbalkit needs or can use, and return the exit status."""
+    """Print a line for each thing that imbalkit needs or can use, and return the exit status.
+
+    Args:
+        arguments: those of the command line, such as ``["--help"]``.
+
+    Example:
+        >>> check([])
+        imbalkit  ...
+        0
+    """
     parser = argparse.ArgumentParser(
         prog="imbalkit check",
         description="Say what this computer has and lacks for imbalkit, and how fast it trains.",

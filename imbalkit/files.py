@@ -25,7 +25,19 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     interrupted, the temporary file is removed and the old file stays. What a killed process left of
     a write to the same file is removed by a later one, after an hour. Missing folders are made.
 
-    Raises OSError where the folder cannot be made or written, and says so where the disk is full.
+    Args:
+        path: the file to write.
+
+    Raises:
+        OSError: the folder cannot be made or written; it says so where the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_path(Path(folder, "new", "notes.txt")) as temporary:
+        ...         _ = temporary.write_text("whole")
+        ...     Path(folder, "new", "notes.txt").read_text()
+        'whole'
     """
     path = Path(path)
     if not path.name:
@@ -110,3 +122,6 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in NO_SYNC:
             raise
+
+
+__all__ = ["atomic_path", "check_writable"]

@@ -332,7 +332,8 @@ def export(predictor: Predictor, path: str | os.PathLike) -> None:
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
     # A copy: the predictor stays on its device, and the file needs the usual memory format.
-    predictor = copy.deepcopy(predictor).eval().cpu().to(memory_format=torch.contiguous_format)
+    predictor = copy.deepcopy(predictor).eval()
+    predictor.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     program = torch.export.export(predictor, (example,), dynamic_shapes=({0: batch},))
     settings = json.dumps(predictor.settings, ensure_ascii=False)
     torch.export.save(program, path, extra_files={SETTINGS_FILE: settings})

@@ -17,6 +17,13 @@ def attach(
         package: its name.
         modules: those of its modules that are attributes.
         names: where each further name lives, such as {"fit": "training.fit"}.
+
+    Example:
+        >>> load, names, public = attach("imbalkit", ["weights"], {"fit": "training.fit"})
+        >>> public
+        ['fit', 'weights']
+        >>> load("weights").__name__
+        'imbalkit.weights'
     """
 
     def load(name: str) -> object:

@@ -32,7 +32,18 @@ GUESSES = 0.1
 
 
 class CollapseWarning(UserWarning):
-    """A training has collapsed, or is about to."""
+    """A training has collapsed, or is about to.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(record=True) as seen:
+        ...     warnings.simplefilter("always", CollapseWarning)
+        ...     monitor = CollapseMonitor()
+        ...     for step in range(50):  # softmax before the loss
+        ...         monitor(torch.full((8, 4), 0.25), torch.arange(8) % 4, torch.tensor(1.4))
+        >>> seen[0].category.__name__
+        'CollapseWarning'
+    """
 
 
 class CollapseMonitor:
@@ -270,3 +281,6 @@ def _are_probabilities(logits: Tensor) -> Tensor:
     logits = logits.float()
     sums_to_one = (logits.sum(1, keepdim=True) - 1).abs() < ROUNDING
     return ((logits >= 0) & sums_to_one).all().float()[None]
+
+
+__all__ = ["CollapseMonitor", "CollapseWarning"]

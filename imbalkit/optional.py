@@ -15,6 +15,11 @@ def optional(name: str, extra: str = "") -> ModuleType:
 
     Raises:
         ImportError: it is not installed; one sentence says who needs it, and the pip line.
+
+    Example:
+        >>> optional("no_such_library.part", "plots")
+        Traceback (most recent call last):
+        ModuleNotFoundError: imbalkit.optional needs no_such_library, which is not installed; ...
     """
     library = name.partition(".")[0]
     try:

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from imbalkit.data.folder import image_files, printed_path
-from imbalkit.data.picture import UnreadableImage, read_image
+from imbalkit import data  # whose names are loaded when used: `--help` needs no library
 from imbalkit.files import atomic_path
 from imbalkit.inference import BATCH, Predictor, load
 from imbalkit.texts import csv_cell, csv_path, printable
@@ -28,7 +27,15 @@ COLUMNS = ("file", "class", "probability")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+    """Run the command and return its exit status.
+
+    Args:
+        arguments: those of the command line, without the name of the command.
+
+    Example:
+        >>> main(["no_such_model.pt", "folder"])  # it says so on the error stream
+        2
+    """
     parser = argparse.ArgumentParser(
         prog="imbalkit predict",
         description="Name the images of a folder, and of the folders in it.",
@@ -62,21 +69,38 @@ def predict_folder(
 ) -> Iterator[tuple[str, str, float]]:
     """Yield ``(file, class, probability of that class)``; put what cannot be read in `skipped`.
 
-    Raises ValueError where there is no file at all.
+    Args:
+        predictor: what `imbalkit.inference.load` returns.
+        root: a folder with images, also in folders of it.
+        skipped: gets the reason for each file that cannot be read, by its name.
+
+    Raises:
+        ValueError: there is no file at all.
+
+    Example:
+        >>> import tempfile
+        >>> from imbalkit.inference import Predictor
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+        >>> predictor = Predictor(model, ["cat", "fox"], mean=[0.5] * 3, std=[0.2] * 3, size=8)
+        >>> skipped = {}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "a.png").write_bytes(b"no image")
+        ...     list(predict_folder(predictor, Path(folder), skipped)), list(skipped)
+        ([], ['a.png'])
     """
     size, classes = predictor.settings["size"], predictor.settings["classes"]
-    files, unread = image_files(root)
-    skipped |= {printed_path(path, root): reason for path, reason in unread.items()}
+    files, unread = data.folder.image_files(root)
+    skipped |= {data.folder.printed_path(path, root): reason for path, reason in unread.items()}
     if not files and not skipped:
         raise ValueError(f"{root}: there is no file in it; check the path.")
     for start in range(0, len(files), BATCH):
         names, pixels = [], []
         for file in files[start : start + BATCH]:
-            name = printed_path(file, root)
+            name = data.folder.printed_path(file, root)
             try:
-                pixels.append(read_image(file, size)[0])
+                pixels.append(data.read_image(file, size)[0])
                 names.append(name)
-            except UnreadableImage as error:
+            except data.UnreadableImage as error:
                 skipped[name] = str(error)
         if names:
             probabilities = predictor.probabilities(torch.from_numpy(np.stack(pixels)))
@@ -87,9 +111,21 @@ def predict_folder(
 
 
 def as_csv(rows: list[tuple[str, str, float]]) -> str:
-    """The rows as CSV text, with a header, safe in a spreadsheet."""
+    """The rows as CSV text, with a header, safe in a spreadsheet.
+
+    Args:
+        rows: file, class and probability of each image.
+
+    Example:
+        >>> print(as_csv([("a.png", "cat", 0.875)]), end="")
+        file,class,probability
+        a.png,cat,0.8750
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((csv_path(name), csv_cell(label), f"{p:.4f}") for name, label, p in rows)
     return text.getvalue()
+
+
+__all__ = ["as_csv", "main", "predict_folder"]

@@ -14,6 +14,16 @@ class Progress:
     """Count steps towards `total` and show where we are; `finish` replaces the line.
 
     Text written to a file or a pipe gets no progress line at all.
+
+    Args:
+        total: steps in all.
+        visible: show it.
+
+    Example:
+        >>> progress = Progress(total=2, visible=False)
+        >>> progress.step("epoch 1 of 1")
+        >>> progress.done, progress.total
+        (1, 2)
     """
 
     def __init__(self, total: int, visible: bool = True):
@@ -70,3 +80,6 @@ def empty_output() -> Any:
     from IPython.display import display
 
     return display({"text/plain": ""}, raw=True, display_id=True)
+
+
+__all__ = ["Progress"]

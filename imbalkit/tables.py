@@ -53,3 +53,6 @@ def _lines(rows: list[dict[str, str]]) -> list[list[str]]:
         [printable(cell) for cell in line]
         for line in (names, *([row.get(name, "") for name in names] for row in rows))
     ]
+
+
+__all__ = ["html_table", "text_table"]

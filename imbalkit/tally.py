@@ -12,7 +12,15 @@ MOST_CLASSES_KEPT = 256
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The loss, or a weight of the model, became NaN or infinite."""
+    """The loss, or a weight of the model, became NaN or infinite.
+
+    Example:
+        >>> tally = Tally()
+        >>> tally.add(torch.tensor(torch.nan), torch.zeros(1, 2), torch.tensor([0]))
+        >>> tally.check_finite(epoch=1)
+        Traceback (most recent call last):
+        NonFiniteLossError: The loss became NaN or infinite at step 1 of epoch 1: ...
+    """
 
 
 class Tally:

@@ -59,6 +59,13 @@ class History:
         warning: what `imbalkit.monitor.CollapseMonitor` had to say, or that the validation gave no
             number, or "".
         seconds: time spent in the training loop, evaluation included.
+
+    Example:
+        >>> record = {"loss": 0.5, "accuracy": 0.75, "balanced_accuracy": 0.5}
+        >>> print(History(train=[record], seconds=2.0))
+        epoch  training loss  training accuracy  training balanced
+            1          0.500              75.0%              50.0%
+        finished after 1 epochs, 2 s; last weights kept
     """
 
     train: list[dict] = field(default_factory=list)
@@ -113,12 +120,28 @@ def warmup_cosine(progress: float) -> float:
 
 
 def warmup_linear(progress: float) -> float:
-    """Learning-rate factor: up from 0 over the first 5 %, then a straight line down to 0."""
+    """Learning-rate factor: up from 0 over the first 5 %, then a straight line down to 0.
+
+    Args:
+        progress: the share of training done, 0..1.
+
+    Example:
+        >>> [round(warmup_linear(p), 3) for p in (0.0, 0.025, 0.5, 1.0)]
+        [0.0, 0.487, 0.5, 0.0]
+    """
     return _warmup(progress) * (1 - progress)
 
 
 def constant(progress: float) -> float:
-    """Learning-rate factor 1 throughout."""
+    """Learning-rate factor 1 throughout.
+
+    Args:
+        progress: the share of training done, 0..1.
+
+    Example:
+        >>> constant(0.5)
+        1.0
+    """
     return 1.0
 
 
@@ -127,7 +150,18 @@ def _warmup(progress: float) -> float:
 
 
 def sgd(model: nn.Module, lr: float = 0.05, weight_decay: float = 5e-4) -> torch.optim.SGD:
-    """Stochastic gradient descent with Nesterov momentum 0.9, the default of `fit`."""
+    """Stochastic gradient descent with Nesterov momentum 0.9, the default of `fit`.
+
+    Args:
+        model: its parameters are trained.
+        lr: the learning rate.
+        weight_decay: the pull of each weight towards 0.
+
+    Example:
+        >>> optimizer = sgd(nn.Linear(2, 2), lr=0.1)
+        >>> optimizer.defaults["lr"], optimizer.defaults["nesterov"]
+        (0.1, True)
+    """
     return torch.optim.SGD(
         model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
     )
@@ -312,8 +346,28 @@ def train_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step of gradient descent.
 
+    Args:
+        model: gives logits (N, C), or a tuple that starts with them.
+        loss_fn: as in `fit`.
+        optimizer: takes the step.
+        images: as the model takes them.
+        targets: int64 (N,), or probabilities (N, C).
+        device: where the model is.
+
     Returns:
         Loss (a scalar), logits (N, C) and targets, detached, on the device.
+
+    Raises:
+        TypeError, ValueError: targets, logits and loss do not fit one another.
+
+    Example:
+        >>> model = nn.Linear(4, 2)
+        >>> x, y = torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)
+        >>> loss, logits, _ = train_step(
+        ...     model, F.cross_entropy, sgd(model), x, y, torch.device("cpu")
+        ... )
+        >>> loss.shape, logits.shape
+        (torch.Size([]), torch.Size([8, 2]))
     """
     images = to_device(images, device)
     with autocast(device):
@@ -353,6 +407,12 @@ def predict(
 
     Raises:
         TypeError, ValueError: there are no batches, or the model cannot take them.
+
+    Example:
+        >>> batches = [(torch.randn(3, 4), torch.tensor([0, 1, 1]))]
+        >>> logits, labels = predict(nn.Linear(4, 2), batches)
+        >>> logits.shape, labels.tolist()
+        (torch.Size([3, 2]), [0, 1, 1])
     """
     check_iterable(batches, "batches")
     device = pick_device() if device is None else checked_device(device)
@@ -389,6 +449,12 @@ def evaluate(model: nn.Module, batches: Iterable, device: torch.device | str | N
 
     Raises:
         TypeError, ValueError: as `predict`, or the labels do not fit the logits.
+
+    Example:
+        >>> logits, labels = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
+        >>> record = evaluate(nn.Identity(), [(logits, labels)])
+        >>> record["accuracy"], record["confusion"]
+        (0.5, [[1, 0], [1, 0]])
     """
     logits, labels = predict(model, batches, device)
     check_targets(logits_of(logits), labels)
@@ -460,3 +526,16 @@ def no_number(history: History, score: float) -> str:
 def out_of_patience(history: History, patience: int | None) -> bool:
     """Have `patience` epochs gone by since the best one?"""
     return patience is not None and len(history.train) - history.best_epoch >= patience
+
+
+__all__ = [
+    "History",
+    "constant",
+    "evaluate",
+    "fit",
+    "predict",
+    "sgd",
+    "train_step",
+    "warmup_cosine",
+    "warmup_linear",
+]

@@ -5,6 +5,8 @@
 `test_package.py` runs it on the source, and `test_wheel.py` on the installed wheel.
 """
 
+import contextlib
+import io
 import json
 import re
 import sys
@@ -166,12 +168,31 @@ def callbacks():
             raise AssertionError(f"{name} did not miss its library")
 
 
+def lessons():
+    says_what_to_install(lambda: imbalkit.course, "learn")
+
+
 def reading_images():
     says_what_to_install(lambda: imbalkit.data.read_image("image.png", 32), "data")
 
 
 def command():
     assert imbalkit.cli.main(["check"]) == 0
+
+
+def help_of_commands():
+    for name in imbalkit.cli.COMMANDS:
+        told = io.StringIO()
+        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(told):
+            imbalkit.cli.main([name, "--help"])
+        assert told.getvalue().startswith(f"usage: imbalkit {name} "), name
+
+
+def command_without_its_library():
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        assert imbalkit.cli.main(["data", "--show"]) == 2
+    assert told.getvalue().endswith('run pip install "imbalkit[data]".\n'), told.getvalue()
 
 
 def says_what_to_install(use, extra):
@@ -186,7 +207,8 @@ def says_what_to_install(use, extra):
 
 USES = (
     gate, losses, further_losses, weights, sampling, priors, stages, training, ensembles, doctor,
-    monitor, metrics, decisions, models, long_tail, drawing, reading_images, callbacks, command,
+    monitor, metrics, decisions, models, long_tail, drawing, lessons, reading_images, callbacks,
+    command, help_of_commands, command_without_its_library,
 )  # fmt: skip
 
 

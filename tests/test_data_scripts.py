@@ -137,7 +137,7 @@ def test_an_interrupted_fetch(archive, tmp_path, capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "fetch_cifar", interrupt)
+    monkeypatch.setattr("imbalkit.data.fetch_cifar", interrupt)
     assert command.main([]) == 1
     error_of(capsys, "interrupted")
 

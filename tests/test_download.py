@@ -598,7 +598,7 @@ def test_a_shutdown_leaves_nothing(tmp_path, monkeypatch, capsys, sent):
             pytest.fail("it went on")
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(command, "fetch_cifar", fetch_until_ended)
+    monkeypatch.setattr("imbalkit.data.fetch_cifar", fetch_until_ended)
     assert command.main(["cifar10", "--root", str(tmp_path)]) == command.FAILED
     assert "interrupted" in capsys.readouterr().err and names(tmp_path) == []
     assert signal.getsignal(signal.SIGTERM) == before
@@ -632,3 +632,7 @@ def test_two_processes_at_once_both_end_well(server, tmp_path):
 def test_an_unknown_name(tmp_path):
     with pytest.raises(ValueError, match=r"cifar11.*choose one of cifar10, cifar100"):
         fetch_cifar("cifar11", tmp_path)
+
+
+def test_the_command_offers_what_can_be_fetched():
+    assert tuple(module.CIFAR) == command.CIFAR

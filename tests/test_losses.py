@@ -369,7 +369,7 @@ def test_the_scale_of_ldam_is_30_unless_given():
 def test_a_one_hot_row_is_its_class_index(name, batch):
     z, y, w, counts = batch
     loss = LOSSES[name](w, counts)
-    for dtype in (torch.float32, torch.bfloat16, torch.int64):
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
         one_hot = F.one_hot(y, len(w)).to(dtype)
         torch.testing.assert_close(loss(z, one_hot), loss(z, y), rtol=0, atol=0)
 
@@ -461,9 +461,12 @@ def test_weights_act_on_a_mixed_batch(name):
     assert abs(weighted / plain - 1) > 0.01
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("name", BY_WEIGHTS + BY_IMAGES)
-def test_a_batch_of_which_all_weights_are_zero_has_loss_zero(name):
+def test_a_batch_of_which_all_weights_are_zero_has_loss_zero(name, smoothing):
+    """Smoothed labels also lose on the third class, whose weight no target counts."""
     loss, z = LOSSES[name]([0.0, 0.0, 1.0], COUNTS), 5 * torch.randn(6, 3)
+    loss.label_smoothing = smoothing if name in BY_WEIGHTS else 0.0
     value, gradient = with_gradient(lambda z: loss(z, torch.arange(6) % 2), z)
     assert value == 0 and not gradient.any()
 
@@ -676,6 +679,9 @@ LABELS = torch.zeros(2, 5, dtype=torch.int64)
         ({"weight": torch.ones(4)}, Z, Y),
         ({"weight": torch.ones(4)}, Z, torch.ones(9, 3)),
         ({"ignore_index": 1}, Z, torch.ones(9, 3)),
+        ({}, Z, torch.ones(9, 3, dtype=torch.int64)),
+        ({}, Z, torch.ones(9, 3, dtype=torch.bool)),
+        ({}, MAPS, torch.ones(2, 3, 5, dtype=torch.int64)),
         ({"label_smoothing": 1.5}, Z, Y),
         ({"reduction": "average"}, Z, Y),
         ({}, MAPS, LABELS[:, :4]),
@@ -712,6 +718,12 @@ def test_ldam_says_that_it_takes_no_probabilities():
     message = r"^LDAMLoss takes class indices \(N,\), not probabilities: add the losses of the two"
     with pytest.raises(ValueError, match=message):
         LDAMLoss(COUNTS)(z, F.one_hot(y, 3).float())
+
+
+def test_class_indices_in_a_column_are_no_probabilities_for_ldam_either():
+    z, y = fixed_batch()
+    with pytest.raises(ValueError, match=r"^0D or 1D target tensor expected, multi-target not"):
+        LDAMLoss(COUNTS)(z, y[:, None])
 
 
 @pytest.mark.parametrize("loss", [LogitAdjustedLoss(COUNTS), LDAMLoss(COUNTS)])
@@ -831,7 +843,7 @@ def test_a_smoothed_index_is_a_smoothed_row(name, smoothing):
     smoothed.reduction = plain.reduction = "none"
     q = F.one_hot(y, 3) * (1 - smoothing) + smoothing / 3
     torch.testing.assert_close(smoothed(z, y), plain(z, q))
-    torch.testing.assert_close(smoothed(z, F.one_hot(y, 3)), plain(z, q))
+    torch.testing.assert_close(smoothed(z, F.one_hot(y, 3).float()), plain(z, q))
 
 
 def test_the_margin_of_ldam_stays_the_true_classs_when_labels_are_smoothed():

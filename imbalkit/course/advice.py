@@ -5,6 +5,9 @@ Derived in lesson 12, from what lessons 03 to 10 measured.
 
 from dataclasses import dataclass
 
+from numpy.typing import ArrayLike
+from torch import Tensor
+
 from imbalkit.checks import check_no_empty_class
 from imbalkit.metrics import FEW, MANY, groups, imbalance_ratio
 
@@ -13,7 +16,18 @@ NEARLY_EQUAL = 3  # below this ratio of the largest to the smallest class there 
 
 @dataclass(frozen=True)
 class Advice:
-    """remedy: "none" or "late sampling". reason: why. cautions: what no remedy will mend."""
+    """What to try first, and what no remedy will mend. Derived in lesson 12.
+
+    Attributes:
+        remedy: "none" or "late sampling".
+        reason: why.
+        cautions: what no remedy will mend, a sentence each.
+
+    Example:
+        >>> print(Advice("none", "the classes are alike", ("collect more images",)))
+        none: the classes are alike
+        - collect more images
+    """
 
     remedy: str
     reason: str
@@ -23,10 +37,20 @@ class Advice:
         return "\n- ".join([f"{self.remedy}: {self.reason}", *self.cautions])
 
 
-def first_remedy(counts) -> Advice:
+def first_remedy(counts: ArrayLike | Tensor) -> Advice:
     """What to try first for these class counts. Compare it with no remedy on validation images.
 
-    counts: training images of each class, integers (C,), none of them 0. Derived in lesson 12.
+    Derived in lesson 12.
+
+    Args:
+        counts: training images of each class, integers (C,), none of them 0.
+
+    Raises:
+        ValueError: the counts are no counts, or a class has no image.
+
+    Example:
+        >>> first_remedy([5000, 500, 50]).remedy
+        'late sampling'
     """
     counts = check_no_empty_class(counts, "remedy")
     ratio, few = imbalance_ratio(counts), len(groups(counts)["few"])

@@ -9,22 +9,37 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from pandas.core.groupby import DataFrameGroupBy
+from torch import Tensor
 
 from imbalkit.checks import check_counts
 
 SCORES = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "calibration_error")
 
 
-def comparison_row(record: dict, counts) -> dict[str, float]:
+def comparison_row(record: dict, counts: ArrayLike | Tensor) -> dict[str, float]:
     """What most lessons compare, in percent: balanced accuracy, and recall at both ends.
 
-    record: what `training.evaluate` returns. counts: training images of each class, integers (C,).
+    First used in lesson 03.
+
+    Args:
+        record: what `imbalkit.training.evaluate` returns.
+        counts: training images of each class, integers (C,).
+
+    Example:
+        >>> record = {"balanced_accuracy": 0.5, "recall": [0.9, 0.6, 0.3, 0.2]}
+        >>> for name, percent in comparison_row(record, [90, 30, 10, 3]).items():
+        ...     print(name, round(percent, 1))
+        balanced accuracy 50.0
+        recall, 3 most frequent 60.0
+        recall, 3 rarest 36.7
     """
     score = {"balanced accuracy": 100 * record["balanced_accuracy"]}
     return score | recall_at_both_ends(record["recall"], counts)
 
 
-def recall_at_both_ends(recall, counts) -> dict[str, float]:
+def recall_at_both_ends(recall: ArrayLike | Tensor, counts: ArrayLike | Tensor) -> dict[str, float]:
     """Mean recall in percent of the three most frequent and of the three rarest classes."""
     recall = np.array(recall)[np.argsort(-check_counts(counts), kind="stable")]
     return {
@@ -36,11 +51,19 @@ def recall_at_both_ends(recall, counts) -> dict[str, float]:
 def over_seeds(path: str | Path, lesson: str) -> pd.DataFrame:
     """Mean and standard deviation over the seeds of each figure of a lesson's comparison.
 
-    path: the file that `make seeds` writes. lesson: the first characters of the notebook's name,
-    such as "03".
+    First used in lesson 03.
 
-    Returns a table of texts such as "37.8 ± 0.4"; its corner says on what they were measured.
-    Without the file or the lesson it says so instead.
+    Args:
+        path: the file that ``make seeds`` writes.
+        lesson: the first characters of the notebook's name, such as "03".
+
+    Returns:
+        A table of texts such as "37.8 ± 0.4"; its corner says on what they were measured. Without
+        the file or the lesson it says so instead.
+
+    Example:
+        >>> over_seeds("no_such_file.json", "03").to_dict()
+        {'not measured yet': {0: 'run `make seeds`'}}
     """
     path = Path(path)
     measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -55,7 +78,7 @@ def over_seeds(path: str | Path, lesson: str) -> pd.DataFrame:
     return table
 
 
-def spread(grouped) -> pd.DataFrame:
+def spread(grouped: DataFrameGroupBy) -> pd.DataFrame:
     """Mean and deviation of each group of a pandas groupby, as texts such as "37.8 ± 0.4".
 
     A single figure has no deviation: "37.8".
@@ -67,12 +90,32 @@ def spread(grouped) -> pd.DataFrame:
 def leaderboard(path: str | Path, ratio: int = 100) -> pd.DataFrame:
     """The leaderboard's figures, a row for each method and seed, the best method first.
 
-    path: the file that ``python -m benchmarks.leaderboard`` writes. ratio: of the long tail.
+    First used in lesson 11.
 
-    Columns: method, seed; in percent balanced accuracy, recall of the classes with many, medium
-    and few images (NaN where there is none), macro-F1, calibration error, recall of the three most
-    frequent classes and of the three rarest; minutes of a processor core; published, the paper's
-    accuracy in percent or NaN. Raises ValueError for a ratio that was not measured.
+    Args:
+        path: the file that ``python -m benchmarks.leaderboard`` writes.
+        ratio: of the long tail.
+
+    Returns:
+        The columns method, seed; in percent balanced accuracy, recall of the classes with many,
+        medium and few images (NaN where there is none), macro-F1, calibration error, recall of the
+        three most frequent classes and of the three rarest; minutes of a processor core;
+        published, the paper's accuracy in percent or NaN.
+
+    Raises:
+        ValueError: the ratio was not measured.
+
+    Example:
+        >>> import tempfile
+        >>> figures = dict.fromkeys(SCORES, [0.5]) | {"recall": [[0.9, 0.4, 0.2]]}
+        >>> row = {"seeds": [0], "figures": figures | {"processor_seconds": [60]}}
+        >>> measured = {"100": {"counts": [90, 9, 1], "rows": {"focal loss": row}}}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "measured.json")
+        ...     _ = file.write_text(json.dumps({"ratios": measured, "published": {}}))
+        ...     table = leaderboard(file)
+        >>> table[["method", "seed", "balanced accuracy", "minutes"]].values.tolist()
+        [['focal loss', 0, 50.0, 1.0]]
     """
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     ratios = content["ratios"]
@@ -102,7 +145,17 @@ def leaderboard(path: str | Path, ratio: int = 100) -> pd.DataFrame:
 
 
 def mean_and_spread(table: pd.DataFrame) -> pd.DataFrame:
-    """A `leaderboard` with one row a method: texts such as "75.1 ± 0.4", mean and deviation."""
+    """A `leaderboard` with one row a method: texts such as "75.1 ± 0.4", mean and deviation.
+
+    First used in lesson 11.
+
+    Example:
+        >>> table = pd.DataFrame(
+        ...     {"method": ["a", "a"], "seed": [0, 1], "few": [10.0, 12.0], "minutes": [1.0, 2.0]}
+        ... ).assign(published=np.nan)
+        >>> mean_and_spread(table).loc["a"].to_dict()
+        {'few': '11.0 ± 1.4', 'minutes': '1.5', 'published': ''}
+    """
     figures = table.set_index("method").drop(columns=["seed", "minutes", "published"])
     grouped = figures.groupby(level=0, sort=False)
     texts = spread(grouped).where(grouped.mean().notna(), "no class").astype(str)
@@ -115,11 +168,24 @@ def mean_and_spread(table: pd.DataFrame) -> pd.DataFrame:
 def fast_recipes(path: str | Path) -> pd.DataFrame:
     """The fast recipes of several lengths, a row for each and each seed, the shortest first.
 
-    path: the file that ``python -m benchmarks.fast`` writes.
+    First used in lesson 11.
 
-    Columns: recipe, seed; minutes of the clock; minutes of LDAM-DRW, and the same in float32: those
-    of its recipe on the same machine, reckoned from steps timed in the same run; balanced accuracy
-    in percent.
+    Args:
+        path: the file that ``python -m benchmarks.fast`` writes.
+
+    Returns:
+        The columns recipe, seed; minutes of the clock; minutes of LDAM-DRW, and the same in
+        float32: those of its recipe on the same machine, reckoned from steps timed in the same run;
+        balanced accuracy in percent.
+
+    Example:
+        >>> import tempfile
+        >>> run = {"seconds": 30, "ldam_seconds": {"float32": 600}, "balanced_accuracy": 0.75}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "measured.json")
+        ...     _ = file.write_text(json.dumps({"recipes": [{"name": "short", "runs": [run]}]}))
+        ...     fast_recipes(file)[["recipe", "minutes", "balanced accuracy"]].values.tolist()
+        [['short', 0.5, 75.0]]
     """
     rows = []
     for recipe in json.loads(Path(path).read_text(encoding="utf-8"))["recipes"]:
@@ -141,8 +207,24 @@ def fast_recipes(path: str | Path) -> pd.DataFrame:
 def fast_tricks(path: str | Path) -> pd.DataFrame:
     """What each trick of the fast recipe adds, in the order in which they were added.
 
-    path: as in `fast_recipes`. Columns: balanced accuracy in percent, a text with mean and
-    deviation over the seeds; points gained over the row above; seconds of the training.
+    First used in lesson 11.
+
+    Args:
+        path: as in `fast_recipes`.
+
+    Returns:
+        The columns balanced accuracy in percent, a text with mean and deviation over the seeds;
+        points gained over the row above; seconds of the training.
+
+    Example:
+        >>> import tempfile
+        >>> runs = [[{"balanced_accuracy": score, "seconds": 9.0}] for score in (0.5, 0.75)]
+        >>> tricks = [{"name": n, "runs": r} for n, r in zip(("plain", "wider"), runs)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "measured.json")
+        ...     _ = file.write_text(json.dumps({"tricks": tricks}))
+        ...     fast_tricks(file)["points gained"].to_dict()
+        {'plain': '', 'wider': '+25.0'}
     """
     tricks = json.loads(Path(path).read_text(encoding="utf-8"))["tricks"]
     runs = pd.DataFrame(

@@ -6,6 +6,7 @@ result: real enough that rare classes are lost and can be won back, as on CIFAR-
 them where CIFAR-10 is not to be had.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -26,10 +27,25 @@ SIZE, DIGIT, SHIFT = 32, 24, 2
 DIM, DARKEST_PAINT, OPACITY = 0.5, 160, (0.8, 1.0)
 
 
-def find_data(name: str = "cifar10", download: bool = True, show=print):
+def find_data(
+    name: str = "cifar10", download: bool = True, show: Callable[[str], object] = print
+) -> tuple[ImageSet, ImageSet]:
     """As `imbalkit.data.find_cifar`, and the embedded set where the images are nowhere.
 
-    One sentence (through `show`) then says so. name: "cifar10", "cifar100" or "embedded".
+    Lesson 00 shows it.
+
+    Args:
+        name: "cifar10", "cifar100" or "embedded".
+        download: fetch what is not there.
+        show: gets the one sentence that says so, where the embedded set takes their place.
+
+    Returns:
+        ``(train, test)``.
+
+    Example:
+        >>> train, test = find_data("embedded")
+        >>> train.source, len(train)
+        ('embedded digits train', 50000)
     """
     if name == "embedded":
         return embedded_digits()
@@ -45,11 +61,23 @@ def find_data(name: str = "cifar10", download: bool = True, show=print):
 
 
 @cache
-def embedded_digits(train_per_class: int = 5000, test_per_class: int = 1000):
+def embedded_digits(
+    train_per_class: int = 5000, test_per_class: int = 1000
+) -> tuple[ImageSet, ImageSet]:
     """Return ``(train, test)`` ImageSets in the size of CIFAR-10, always the same ones.
 
     The handwritten digits are split before anything is drawn from them: no digit that stands in a
-    training image stands in a test image, however its colour and background differ.
+    training image stands in a test image, however its colour and background differ. Lesson 00
+    shows it.
+
+    Args:
+        train_per_class: training images of each class.
+        test_per_class: test images of each class.
+
+    Example:
+        >>> train, test = embedded_digits(train_per_class=3, test_per_class=1)
+        >>> tuple(train.images.shape), len(test)
+        ((30, 32, 32, 3), 10)
     """
     digits = load_digits()
     shapes = torch.from_numpy(digits.images).float() / 16
@@ -69,7 +97,7 @@ def embedded_digits(train_per_class: int = 5000, test_per_class: int = 1000):
         # In chunks that fit the processor's cache: several times faster than all at once.
         images = torch.cat([_paste(c, photographs, generator) for c in shapes[members].split(500)])
         parts.append(ImageSet(images, labels[members], CLASSES, f"embedded digits {name}"))
-    return tuple(parts)
+    return parts[0], parts[1]
 
 
 def _draw_digits(labels: Tensor, per_class: int, generator: torch.Generator) -> Tensor:
@@ -85,7 +113,7 @@ def _paste(shapes: Tensor, photographs: Tensor, generator: torch.Generator) -> T
     """Blend each digit (N, 8, 8) over a random photograph patch: uint8, (N, 32, 32, 3)."""
     n = len(shapes)
 
-    def integers(high):
+    def integers(high: int) -> Tensor:
         return torch.randint(high, (n, 1, 1), generator=generator)
 
     side = torch.arange(SIZE)

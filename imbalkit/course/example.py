@@ -33,9 +33,28 @@ def write_example_folder(
     - a sub-folder without an image.
 
     Two classes of each set have a name with a space or with letters beyond ASCII. The pictures are
-    the first ones of each class, so that everybody gets the same folder.
+    the first ones of each class, so that everybody gets the same folder. Lesson 12 uses it.
 
-    image_set: images of one square size. Raises ValueError for a class with too few images.
+    Args:
+        root: where to write; folders that are missing are made.
+        image_set: images of one square size.
+        counts: how many images of each class to write.
+        copies: how many images of a class stand there a second time.
+
+    Returns:
+        `root`.
+
+    Raises:
+        ValueError: a class has too few images.
+
+    Example:
+        >>> import tempfile
+        >>> from imbalkit.course.embedded import embedded_digits
+        >>> images, _ = embedded_digits(train_per_class=20, test_per_class=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = write_example_folder(folder, images, {0: 20, 1: 20, 2: 12}, copies=2)
+        ...     sorted(path.name for path in root.iterdir())
+        ['one', 'outside.jpg', 'still to sort', 'two', 'zero']
     """
     root, files = Path(root), {}
     for c, wanted in counts.items():

@@ -1,6 +1,7 @@
 """What a lesson works with, set up by one call that says what this run is made of."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torchvision
@@ -62,13 +63,13 @@ class Lab:
         """Training images of each class, the most frequent class first."""
         return self.train.class_counts().tolist()
 
-    def train_batches(self, image_set: ImageSet | None = None, **options) -> Batches:
+    def train_batches(self, image_set: ImageSet | None = None, **options: Any) -> Batches:
         """Shuffled, augmented batches of 128; `options` go to `Batches`."""
         defaults = {"mean": self.mean, "std": self.std, "shuffle": True, "augment": self.augment}
-        options = defaults | options
+        options = {**defaults, **options}
         return Batches(image_set or self.train, device=self.device, **options)
 
-    def eval_batches(self, image_set: ImageSet, **options) -> Batches:
+    def eval_batches(self, image_set: ImageSet, **options: Any) -> Batches:
         """Large batches in the set's own order, not augmented; `options` go to `Batches`."""
         options = {"mean": self.mean, "std": self.std} | options
         return Batches(image_set, EVALUATION_BATCH, device=self.device, **options)
@@ -77,9 +78,20 @@ class Lab:
 def set_up(ratio: float = 100, data: str = "cifar10", subset_seed: int = 0, seed: int = 0) -> Lab:
     """Find the data, draw the long-tailed subset, seed torch, and print what was used.
 
-    ratio: how many times more images the largest class has than the smallest.
-    subset_seed: which images are drawn; 0 is the subset of most papers (LDAM-DRW's).
-    seed: for the weights, the order of the batches and the augmentation.
+    Each lesson begins with it; lesson 00 shows what it does.
+
+    Args:
+        ratio: how many times more images the largest class has than the smallest.
+        data: as the name in `imbalkit.course.embedded.find_data`.
+        subset_seed: which images are drawn; 0 is the subset of most papers (LDAM-DRW's).
+        seed: for the weights, the order of the batches and the augmentation.
+
+    Example:
+        >>> lab = set_up(ratio=100, data="embedded")
+        imbalkit ...
+        images: 11165 to train, 1241 to validate, 10000 to test
+        >>> lab.counts[0], lab.counts[-1]
+        (4500, 45)
     """
     torch.manual_seed(seed)
     plots.use_style()

@@ -10,8 +10,14 @@ import torch
 class Profile:
     """How large a lesson's trainings are.
 
-    epochs: passes over the training images of a full training.
-    width: channels of a network's first block.
+    Attributes:
+        name: "cpu" or "gpu".
+        epochs: passes over the training images of a full training.
+        width: channels of a network's first block.
+
+    Example:
+        >>> PROFILES["cpu"]
+        Profile(name='cpu', epochs=8, width=32)
     """
 
     name: str
@@ -28,7 +34,12 @@ PROFILES = {
 def current_profile(device: torch.device) -> Profile:
     """The profile that ``IMBALKIT_PROFILE`` names, else the one that fits the device.
 
-    Raises ValueError for a name that is not in `PROFILES`.
+    Raises:
+        ValueError: the name is not in `PROFILES`.
+
+    Example:
+        >>> current_profile(torch.device("cpu")) in PROFILES.values()
+        True
     """
     name = os.environ.get("IMBALKIT_PROFILE") or ("cpu" if device.type == "cpu" else "gpu")
     if name not in PROFILES:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imbalkit.data.download import CIFAR, DownloadError, copy_cifar, fetch_cifar
+from imbalkit import data  # whose names are loaded when used: `--help` needs no library
 from imbalkit.data.images import ImageSet
-from imbalkit.data.sources import cache_folder, cifar_state, data_folders, load_cifar
 from imbalkit.texts import printable
 
 READY, FAILED = 0, 1
+CIFAR = ("cifar10", "cifar100")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,13 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if wanted.show:
             return show()
-        root = wanted.root or next(iter(data_folders()), None) or cache_folder()
+        root = wanted.root or next(iter(data.data_folders()), None) or data.cache_folder()
         with ended_as_by_ctrl_c():
             if wanted.source:
-                folder = copy_cifar(wanted.name, wanted.source, root)
+                folder = data.download.copy_cifar(wanted.name, wanted.source, root)
             else:
-                folder = fetch_cifar(wanted.name, root, wanted.url)
-    except (DownloadError, ValueError, OSError) as error:
+                folder = data.fetch_cifar(wanted.name, root, wanted.url)
+    except (data.DownloadError, ValueError, OSError) as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -93,12 +93,12 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
 def show() -> int:
     """Print what lies in each folder that is searched, and return the exit status."""
     corrupt = []
-    for root in data_folders():
+    for root in data.data_folders():
         print(root)
         for name in CIFAR:
-            state = cifar_state(root, name)
+            state = data.cifar_state(root, name)
             print(f"  {name:<9} {state}", end="")
-            print(counts(*load_cifar(root, name)) if state == "ready" else "")
+            print(counts(*data.load_cifar(root, name)) if state == "ready" else "")
             if state == "corrupt":
                 corrupt.append((name, root))
     for name, root in corrupt:

@@ -54,12 +54,14 @@ class Loss(nn.Module):
     def reduced(self, losses: Tensor, weights: Tensor) -> Tensor:
         """The sum of the losses; or their mean, divided by the sum of the weights.
 
-        `weights` may be bool, for what counts. Where they are all 0, the mean is 0 and not NaN.
+        `weights` may be bool, for what counts. Where they are all 0, the mean is 0 and not NaN;
+        smoothed labels have losses there, too, of the other classes.
         """
         if self.reduction == "sum":
             return losses.sum()
         total = weights.sum().to(losses.dtype)
-        return losses.sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
+        nothing = total == 0
+        return (losses.sum() / total.masked_fill(nothing, 1.0)).masked_fill(nothing, 0.0)
 
     def extra_repr(self) -> str:
         settings = [name for name in (*self.own, *DEFAULTS) if hasattr(self, name)]

@@ -36,12 +36,12 @@ class WeightedCrossEntropy(Loss):
 
     Shape:
         - logits: floats (N, C) or (N, C, d1, ...), C at least 2.
-        - targets: class indices, int64 (N,) or (N, d1, ...); or one probability per class, in the
-          shape of the logits, as mixup makes.
+        - targets: class indices, int64 (N,) or (N, d1, ...); or one probability per class, floats
+          in the shape of the logits, as mixup makes.
         - output: a scalar, with "none" (N,) or (N, d1, ...); float32, for float64 logits float64.
 
     Raises:
-        ValueError: The shapes do not fit, or the indices are no int64.
+        ValueError: The shapes do not fit, the indices are no int64, or the probabilities no floats.
         IndexError: A class index is not among the C classes (on a GPU torch ends the process).
 
     Example:
@@ -326,7 +326,7 @@ class LDAMLoss(WeightedCrossEntropy):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         check_tensors(logits, targets, type(self).__name__)
-        if targets.ndim == logits.ndim > 1:
+        if targets.shape == logits.shape and logits.ndim > 1:
             raise ValueError(
                 "LDAMLoss takes class indices (N,), not probabilities: add the losses of the two "
                 "classes of a mixed image instead."
@@ -346,6 +346,12 @@ def as_probabilities(targets: Tensor, logits: Tensor, ignore_index: int) -> tupl
             raise ValueError(
                 f"ignore_index is not supported for floating point target, and it is "
                 f"{ignore_index}; give an ignored target the probability 0 for all classes."
+            )
+        if not targets.is_floating_point():
+            raise ValueError(
+                "Expected floating point type for target with class probabilities, got "
+                f"{kind_of(targets)}; rows with a single 1 become class indices by .argmax(1), and "
+                "several labels an image want SigmoidFocalLoss."
             )
         return targets.to(logits.dtype), torch.ones_like(logits[:, 0], dtype=torch.bool)
     check_class_indices(targets, logits)
@@ -395,10 +401,14 @@ def check_class_indices(targets: Tensor, logits: Tensor) -> None:
         raise ValueError(f"Expected target size {wanted}, got {list(targets.shape)}; {advice}.")
     if targets.dtype not in (torch.int64, torch.uint8):
         raise ValueError(
-            "expected target dtype to be Long or Byte, but got "
-            f"{targets.type().rpartition('.')[2].removesuffix('Tensor')}; class indices are int64: "
-            "use .long()."
+            f"expected target dtype to be Long or Byte, but got {kind_of(targets)}; class indices "
+            "are int64: use .long()."
         )
+
+
+def kind_of(tensor: Tensor) -> str:
+    """The dtype in torch's old words, such as "Long" for int64, which its errors use."""
+    return tensor.type().rpartition(".")[2].removesuffix("Tensor")
 
 
 def check_counts_length(per_class: Tensor, logits: Tensor) -> None:

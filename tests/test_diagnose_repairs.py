@@ -100,3 +100,33 @@ def test_the_report_tells_the_effect_and_how_sure_it_is():
 
 def test_notes_have_no_certainty():
     assert "certainty" not in found("a", severity=NOTE).evidence()
+
+
+class OfItsOwn(torch.optim.SGD):
+    """An optimizer with a number that its steps need."""
+
+    def __init__(self, params, lr, largest):
+        super().__init__(params, lr=lr)
+        self.largest = largest
+
+    def step(self, closure=None):
+        nn.utils.clip_grad_norm_(self.param_groups[0]["params"], self.largest)
+        return super().step(closure)
+
+
+def test_an_optimizer_of_ones_own_class_keeps_its_numbers_in_a_trial():
+    model = mlp()
+    optimizer = OfItsOwn(model.parameters(), 0.1, largest=1e-6)
+    diagnosis = examined(model, optimizer=optimizer, steps=0)
+    assert not [why for why in diagnosis.not_checked.values() if "raised" in why]
+
+
+class Raises(torch.optim.SGD):
+    def step(self, closure=None):
+        raise RuntimeError("not today")
+
+
+def test_an_optimizer_that_raises_is_told_and_no_crash():
+    model = mlp()
+    diagnosis = examined(model, optimizer=Raises(model.parameters(), 0.1), steps=0)
+    assert "RuntimeError: not today" in " ".join(diagnosis.not_checked.values())

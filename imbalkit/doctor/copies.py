@@ -238,10 +238,13 @@ def _copied_optimizer(
 
 
 def copied_with_attributes(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
-    """A deep copy with the attributes of a class of one's own, which torch's copy leaves out."""
+    """A deep copy with the attributes of a class of one's own, which torch's copy leaves out.
+
+    Not with functions: a scheduler puts a `step` there that belongs to the original.
+    """
     new = copy.deepcopy(optimizer, memo)
     for name, value in vars(optimizer).items():
-        if name not in vars(new) and not name.startswith("_"):
+        if name not in vars(new) and not name.startswith("_") and not callable(value):
             setattr(new, name, copy.deepcopy(value, memo))
     return new
 

@@ -8,6 +8,8 @@ from imbalkit.doctor.causes import CAUSES
 from imbalkit.doctor.record import Record, Trial
 from imbalkit.doctor.report import FAULT, NOTE, WARNING, Finding
 
+CONSTANT = 1e-3  # spread of a class's log-probability over the images, below which it is none
+
 
 class Healthy(str):
     """What was found in order."""

@@ -5,6 +5,7 @@ import math
 from torch import nn
 
 from imbalkit.doctor.checks.answer import (
+    CONSTANT,
     Answer,
     Healthy,
     NotChecked,
@@ -136,8 +137,8 @@ def images_mixed(record: Record) -> Answer:
     """Does each image get its outputs whatever stands beside it in the batch?"""
     if record.modes is None or not record.mixing < math.inf:
         return NotChecked("the outputs in evaluation mode are not known")
-    if record.noise >= APART:
-        return NotChecked("the outputs differ from pass to pass")
+    if record.noise >= APART or record.output_spread < CONSTANT:
+        return NotChecked("the outputs differ from pass to pass, or are the same for all images")
     if record.mixing < APART:
         return Healthy("each image has its outputs whatever stands beside it")
     numbers = {"outputs with other images and without differ by": f"{record.mixing:.2g} deviations"}

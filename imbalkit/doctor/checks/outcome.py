@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from imbalkit.doctor.checks.answer import (
+    CONSTANT,
     Answer,
     Healthy,
     NotChecked,
@@ -112,7 +113,7 @@ def constant_output(record: Record) -> Answer:
     cut = [layer.name for layer in record.layers if layer.constant >= 0.9 and layer.cut]
     if cut:
         numbers["the way of the images ends before"] = cut[0]
-    if record.output_spread < 1e-3:
+    if record.output_spread < CONSTANT:
         return finding("constant_output", if_failing(record), numbers)
     return Healthy(f"they spread by {record.output_spread:.2g} over the images")
 

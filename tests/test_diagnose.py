@@ -286,6 +286,10 @@ CASES = {
         lambda: examined(Lambda(lambda out: out.T.reshape(-1, 3))),
         lambda: examined(Lambda(lambda out: out.reshape(-1, 3))),
     ),
+    "weights_too_strong": (
+        lambda: with_counts((160, 64, 32), (0.01, 1.0, 10.0), noise=3.0),
+        lambda: with_counts((160, 64, 32), (0.53, 1.33, 2.67), noise=3.0),
+    ),
     "no_nonlinearity": (lambda: with_between(), lambda: with_between(nn.ReLU())),
     "softmax_on_multilabel": (
         lambda: examined(mlp(), batches(X, TAGS)),

@@ -218,6 +218,13 @@ CAUSES = {
         "x = x.flatten(1)  # and not x.view(-1, batch): the images stay the first dimension",
         DIAGNOSING,
     ),
+    "weights_too_strong": Cause(
+        "The weights turn the imbalance round: the rare classes, or the labels that are there, now "
+        "pull many times as strongly as the others, and nearly everything is said to be one.",
+        "weights = counts.sum() / (len(counts) * counts)  # each class pulls alike\n"
+        "pos_weight = (negatives / positives).clamp(max=20)  # several labels: a ratio, no count",
+        WEIGHTS,
+    ),
     "no_nonlinearity": Cause(
         "Nothing stands between the layers that is not linear, so all of them together can do what "
         "one layer can.",

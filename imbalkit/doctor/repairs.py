@@ -44,6 +44,7 @@ FAULTS: dict[str, Callable[[Record], dict]] = {
     "softmax_on_multilabel": lambda record: {"plain": False},
     "unshuffled_batches": lambda record: {"shuffled": False},
     "weight_decay_too_high": lambda record: {"decay": True},
+    "weights_too_strong": lambda record: {"plain": False},
 }
 
 
@@ -89,7 +90,7 @@ def all_mended(record: Record, causes: list[str]) -> Plan:
     found = set(causes)
     rates = {"learning_rate_too_high", "learning_rate_too_low"}
     loss = {"compensated_twice", "double_softmax", "inverted_class_weights"}
-    loss |= {"missing_log_softmax", "softmax_on_multilabel"}
+    loss |= {"missing_log_softmax", "softmax_on_multilabel", "weights_too_strong"}
     return Plan(
         rate=_best_rate(record) if rates & found else 1.0,
         decay="weight_decay_too_high" not in found,

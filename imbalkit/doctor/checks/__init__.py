@@ -31,6 +31,7 @@ CHECKS = {
     "direction of the class weights": loss.inverted_class_weights,
     "weights that act": loss.weights_cancelled,
     "classes that pull": loss.ignored_weights,
+    "strength of the weights": loss.weights_too_strong,
     "compensation twice": loss.compensated_twice,
     "learning rate too high": optimizer.learning_rate_too_high,
     "weight decay": optimizer.weight_decay_too_high,

@@ -18,6 +18,9 @@ from imbalkit.doctor.record import AHEAD, Record
 from imbalkit.doctor.report import FAULT, NOTE, WARNING
 
 NOTHING = 1e-6  # of the largest weight
+TURNED = (
+    5  # times the pull of the most frequent class; schemes that overshoot on purpose stay below
+)
 
 
 def double_softmax(record: Record) -> Answer:
@@ -135,6 +138,44 @@ def ignored_weights(record: Record) -> Answer:
         "images of them": f"{record.train.class_counts[classes].sum():,} of {int(counts.sum()):,}",
     }
     return finding("ignored_class", FAULT, numbers)
+
+
+def weights_too_strong(record: Record) -> Answer:
+    """Do the weights make up for the counts, and not for many times as much?"""
+    if record.task.several:
+        return _labels_weighed_too_much(record)
+    reason = _no_weights(record)
+    if reason:
+        return NotChecked(reason)
+    weights, counts = _weights_and_counts(record)
+    pull = weights * counts
+    turned = (pull[counts.argmin()] / pull[counts.argmax()].clamp_min(1e-9)).item()
+    if ratio_of(counts) < 3 or turned < TURNED:
+        return Healthy("the weights do not turn the imbalance round")
+    numbers = _weight_numbers(weights, counts)
+    numbers["pull of the rarest class / of the most frequent"] = f"{turned:.3g}"
+    severity = FAULT if record.failing or _light_lose(weights, record) else WARNING
+    return finding("weights_too_strong", severity, numbers)
+
+
+def _labels_weighed_too_much(record: Record) -> Answer:
+    """The same where an image has several labels: is nearly everything said to be there?"""
+    if record.on_train is None:
+        return NotChecked("no usable images")
+    there = record.on_train.labels == 1
+    turned = (
+        record.loss.yes * there.float().mean().item() / max((~there).float().mean().item(), 1e-9)
+    )
+    if turned < TURNED:
+        return Healthy("the weight of the labels that are there does not turn the imbalance round")
+    left_out = (record.on_train.predicted[~there] == 0).float().mean().item()
+    numbers = {
+        "labels that are there": f"{there.float().mean():.1%}",
+        "weight of these in the loss": f"{record.loss.yes:.3g}",
+        "their pull / that of the others": f"{turned:.3g}",
+        "labels rightly left out": f"{left_out:.1%}",
+    }
+    return finding("weights_too_strong", FAULT if left_out < 0.5 else WARNING, numbers)
 
 
 def compensated_twice(record: Record) -> Answer:

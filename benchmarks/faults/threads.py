@@ -1,7 +1,7 @@
 """Public threads about trainings that failed, re-created, and what `diagnose` says of each.
 
 python -m benchmarks.faults.threads                 all of them
-python -m benchmarks.faults.threads --write         the same, and write benchmarks/results/threads.json
+python -m benchmarks.faults.threads --write         the same, and write results/threads.json
 python -m benchmarks.faults.threads NAME [NAME...]  these, with their reports
 
 Each thread was chosen, and its cause taken from its answer, before `diagnose` saw the re-creation,
@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import md5
 from pathlib import Path
 
@@ -42,7 +41,6 @@ from benchmarks.faults.sixth_part import (
     photo_loaders,
     reviews,
     scaled,
-    shuffled,
     small_cnn,
     tokens_as_dict,
 )
@@ -90,12 +88,22 @@ class Reading:
     verdict: str
     changed: list[str]
     recall: float
+    lowest: float
     recall_mended: float
+    lowest_mended: float
     training_seconds: float
     diagnosis_seconds: float
 
 
 THREADS: dict[str, Thread] = {}
+
+# Chosen as the others were, and not read: here the fault does no harm that could be found.
+WITHOUT_HARM = {
+    "wkentaro/pytorch-fcn#57": "a model that stays in eval() from a validation to the end of its "
+    "epoch was as good as one that does not",
+    "fastino-ai/GLiNER2#155": "a clamp that rounds to 1 in half precision gave no NaN with this "
+    "release of torch on a CPU",
+}
 
 
 def thread(where: str, title: str, symptom: str, cause: str, accepted=(), near=()):
@@ -146,12 +154,13 @@ def softmax_left_in(mended: bool) -> Trained:
     "pytorch/examples#117",
     "A rectifier before the softmax",
     "The network of the MNIST example converges badly.",
-    "The last layer is followed by a ReLU, so that no score can be negative and many get no gradient.",
+    "The last layer is followed by a ReLU, so that no score can be negative and many get no "
+    "gradient.",
     accepted=("activation_on_logits",),
     near=("dead_units",),
 )
 def rectifier_before_the_softmax(mended: bool) -> Trained:
-    torch.manual_seed(702)
+    torch.manual_seed(1)  # with many others no score dies
     train_loader, test_loader = digit_loaders()
 
     model = nn.Sequential(
@@ -168,8 +177,8 @@ def rectifier_before_the_softmax(mended: bool) -> Trained:
         model.append(nn.ReLU())
     model.append(nn.LogSoftmax(dim=1))
     criterion = nn.NLLLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.5)
-    fit(model, train_loader, criterion, optimizer, epochs=8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+    fit(model, train_loader, criterion, optimizer, epochs=12)
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
@@ -194,45 +203,6 @@ def squared_error_of_two_shapes(mended: bool) -> Trained:
     criterion = nn.MSELoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     fit(model, train_loader, criterion, optimizer, epochs=5)
-    return Trained(model, train_loader, criterion, optimizer, test_loader)
-
-
-class AnyHalf(nn.Module):
-    """Probability that any half of an image shows a digit below 3, in bfloat16 from the scores on."""
-
-    def __init__(self, most: float):
-        super().__init__()
-        self.scores = nn.Sequential(nn.Flatten(), mlp(64, 64, 1))
-        self.most = most
-
-    def forward(self, pairs):
-        halves = torch.stack(pairs.split(8, dim=3), 1)
-        with torch.autocast("cpu", torch.bfloat16):
-            p = self.scores(halves.flatten(0, 1)).view(-1, 2).sigmoid()
-        none = torch.log1p(-p.clamp(max=self.most)).sum(1, keepdim=True)
-        return (1 - none.exp()).float()
-
-
-@thread(
-    "fastino-ai/GLiNER2#155",
-    "A clamp that rounds to 1",
-    "The loss is printed as a normal number at every step; then one backward pass turns the "
-    "gradients into NaN and the next step destroys the model.",
-    "A clamp to 1 - 1e-6 does nothing in half precision, where that is 1, and the logarithm of "
-    "1 - p has an infinite gradient.",
-    accepted=("non_finite",),
-)
-def clamp_that_rounds_to_one(mended: bool) -> Trained:
-    torch.manual_seed(704)
-    (x, y), (x_test, y_test) = digit_pairs("train"), digit_pairs("test")
-    y, y_test = ((v // 10 < 3) | (v % 10 < 3) for v in (y, y_test))
-    y, y_test = y.float().unsqueeze(1), y_test.float().unsqueeze(1)
-    train_loader, test_loader = loaders(x / 16, y, x_test / 16, y_test, 64)
-
-    model = AnyHalf(1 - 2**-7 if mended else 1 - 1e-6)
-    criterion = nn.BCELoss()
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    fit(model, train_loader, criterion, optimizer, epochs=8)
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
@@ -274,8 +244,8 @@ def classes_numbered_by_listdir(mended: bool) -> Trained:
     "pytorch/pytorch#22566",
     "Folder numbers sorted as text",
     "The loader reports a high accuracy, and single images are mostly named wrong.",
-    "ImageFolder sorts the folders 0 to 101 as text, 10 before 2; the author took the number of the "
-    "output for the number of the folder.",
+    "ImageFolder sorts the folders 0 to 101 as text, 10 before 2; the author took the number of "
+    "the output for the number of the folder.",
     accepted=("train_eval_mismatch",),
 )
 def folders_sorted_as_text(mended: bool) -> Trained:
@@ -503,8 +473,8 @@ def weights_are_the_shares(mended: bool) -> Trained:
     "IndicoDataSolutions/finetune#181",
     "A logarithm gives the largest class the weight 0",
     "The most frequent class is not learned at all.",
-    "The weight of a class is the logarithm of the largest count divided by its own, which is 0 for "
-    "the largest; the mended version adds 1.",
+    "The weight of a class is the logarithm of the largest count divided by its own, which is 0 "
+    "for the largest; the mended version adds 1.",
     accepted=("ignored_class",),
     near=("class_imbalance", "inverted_class_weights", "compensated_twice"),
 )
@@ -553,10 +523,10 @@ def more_than_balanced(mended: bool) -> Trained:
     train_loader = DataLoader(TensorDataset(scaled(x), y), batch_size=32, sampler=sampler)
     test_loader = DataLoader(TensorDataset(scaled(x_test), y_test), batch_size=100)
 
-    model = small_cnn(2, norm=True)
+    model = small_cnn(2)
     criterion = Focal(torch.tensor([1.0, 1.0] if mended else [0.25, 0.75]))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    fit(model, train_loader, criterion, optimizer, epochs=4)
+    fit(model, train_loader, criterion, optimizer, epochs=6)
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
@@ -578,7 +548,8 @@ class RowReader(nn.Module):
 @thread(
     "spro/practical-pytorch#9",
     "The optimizer of the first model",
-    "With optimizer.step() the loss is high and goes up and down; with a hand-written step it falls.",
+    "With optimizer.step() the loss is high and goes up and down; with a hand-written step it "
+    "falls.",
     "The notebook makes the network twice, and the optimizer between the two: it steps the first.",
     accepted=("not_in_optimizer",),
 )
@@ -633,7 +604,8 @@ def optimizer_from_before_the_pruning(mended: bool) -> Trained:
     "matteo-dunnhofer/imagenet#10",
     "The learning rate is cut at every step",
     "The loss has not changed after three epochs.",
-    "A change of the code divides the learning rate by 10 at every step instead of every ten epochs.",
+    "A change of the code divides the learning rate by 10 at every step instead of every ten "
+    "epochs.",
     accepted=("learning_rate_too_low",),
     near=("no_optimizer_step",),
 )
@@ -701,6 +673,15 @@ def gradients_never_cleared(mended: bool) -> Trained:
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
+class PostNorm(TextClassifier):
+    """Six layers with the norms behind the sums, as BERT has them."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(48, 4, 96, activation="gelu", batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+
+
 @thread(
     "huggingface/transformers#735",
     "A rate of 0.01 for a transformer",
@@ -715,9 +696,9 @@ def transformer_at_a_hundredth(mended: bool) -> Trained:
     train_loader = DataLoader(train_set, batch_size=32, shuffle=True, collate_fn=tokens_as_dict)
     test_loader = DataLoader(test_set, batch_size=100, collate_fn=tokens_as_dict)
 
-    model = TextClassifier()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3 if mended else 1e-2)
-    fit_dicts(model, train_loader, optimizer, epochs=4)
+    model = PostNorm()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4 if mended else 1e-2)
+    fit_dicts(model, train_loader, optimizer, epochs=3)
     return Trained(model, train_loader, F.cross_entropy, optimizer, test_loader)
 
 
@@ -765,41 +746,6 @@ def _trained_encoder(ids, y) -> TextClassifier:
 
 
 # ---------------------------------------------------------------------- modes and normalization
-
-
-@thread(
-    "wkentaro/pytorch-fcn#57",
-    "Never back in training mode",
-    "The training loss jumps whenever a new epoch begins, and results cannot be predicted.",
-    "The validation in the middle of an epoch switches to eval() and nobody switches back until "
-    "the next one.",
-    accepted=("batchnorm_statistics",),
-)
-def never_back_in_training_mode(mended: bool) -> Trained:
-    torch.manual_seed(723)
-    train_loader, test_loader = photo_loaders((300,) * 5, (100,) * 5)
-
-    model = small_cnn(5, norm=True)
-    criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-
-    def validate():
-        model.eval()
-        with torch.no_grad():
-            for inputs, _targets in test_loader:
-                model(inputs)
-        if mended:
-            model.train()
-
-    for _epoch in range(6):
-        model.train()
-        for number, (inputs, targets) in enumerate(train_loader):
-            if number == 2:
-                validate()
-            optimizer.zero_grad()
-            criterion(model(inputs), targets).backward()
-            optimizer.step()
-    return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
 @thread(
@@ -910,8 +856,8 @@ class GatedLayers(nn.Module):
     "lucidrains/deep-cross-attention#2",
     "A ReLU behind weights of zero",
     "The part that gathers the layers does nothing, for ever.",
-    "It has weights of zero, no bias and a ReLU, whose gradient at 0 is 0, so it never leaves zero; "
-    "the mended version starts from small random weights.",
+    "It has weights of zero, no bias and a ReLU, whose gradient at 0 is 0, so it never leaves "
+    "zero; the mended version starts from small random weights.",
     accepted=("dead_units", "identical_units"),
     near=("zero_gradient", "constant_output", "vanishing_gradients"),
 )
@@ -1046,11 +992,15 @@ def first_layers_frozen(mended: bool) -> Trained:
     torch.manual_seed(731)
     train_loader, test_loader = photo_loaders((400,) * 6, (100,) * 6)
 
-    model = small_cnn(6, norm=True)
+    first = [nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU()]
+    first += [nn.Conv2d(4, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU()]
+    then = [nn.Conv2d(4, 48, 3, padding=1), nn.BatchNorm2d(48), nn.ReLU()]
+    then += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(192, 6)]
+    model = nn.Sequential(*first, *then)
     if not mended:
-        model[:8].requires_grad_(False)
+        model[:6].requires_grad_(False)
     criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     fit(model, train_loader, criterion, optimizer, epochs=8)
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
@@ -1074,8 +1024,8 @@ def answers(trained: Trained) -> Iterator[tuple[Tensor, Tensor]]:
             yield trained.model(batch[0]), batch[1]
 
 
-def mean_recall(trained: Trained) -> float:
-    """The mean of the recalls of the classes, as the author of the training measures it."""
+def recalls(trained: Trained) -> Tensor:
+    """The recall of each class, as the author of the training measures it."""
     training = trained.model.training
     trained.model.eval()
     said, truth = [], []
@@ -1086,24 +1036,29 @@ def mean_recall(trained: Trained) -> float:
             truth.append(targets.argmax(1) if one_hot else targets.flatten().long())
     trained.model.train(training)
     said, truth = torch.cat(said), torch.cat(truth)
-    recalls = [(said[truth == label] == label).float().mean() for label in truth.unique()]
-    return torch.stack(recalls).mean().item()
+    return torch.stack([(said[truth == c] == c).float().mean() for c in truth.unique()])
 
 
 def read(thread: Thread, seconds: float = 20) -> tuple[Reading, object]:
-    """Train with the fault, let `diagnose` look at it, and measure it beside the mended training."""
-    recall = mean_recall(thread.train(False))
-    # Trained anew: measuring must not have touched what `diagnose` sees.
-    case = Case(thread.name, thread.accepted, partial(thread.train, False))
+    """Train with the fault, let `diagnose` look at it, and train without the fault too."""
+    kept = []
+
+    def train() -> Trained:
+        kept.append(thread.train(False))
+        return kept[-1]
+
+    case = Case(thread.name, thread.accepted, train)
     outcome, diagnosis = bench.run(case, "threads", seconds)
-    known = {k: v for k, v in asdict_without_training(thread).items()}
+    ours, mended = recalls(kept[-1]), recalls(thread.train(True))
     reading = Reading(
-        **known,
+        **asdict_without_training(thread),
         findings=outcome.faults,
         verdict=verdict(outcome.faults, thread.accepted, thread.near),
         changed=outcome.changed,
-        recall=round(recall, 3),
-        recall_mended=round(mean_recall(thread.train(True)), 3),
+        recall=round(ours.mean().item(), 3),
+        lowest=round(ours.min().item(), 3),
+        recall_mended=round(mended.mean().item(), 3),
+        lowest_mended=round(mended.min().item(), 3),
         training_seconds=round(outcome.training_seconds, 1),
         diagnosis_seconds=round(outcome.diagnosis_seconds, 1),
     )
@@ -1140,6 +1095,7 @@ def write(readings: list[Reading], started: float) -> None:
         "device": describe(torch.device("cpu")),
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "verdicts": counts(readings),
+        "without_harm": WITHOUT_HARM,
         "threads": [asdict(reading) for reading in readings],
     }
     with atomic_path(RESULTS) as temporary:

@@ -13,6 +13,7 @@ advises; how much better it then becomes shows that the fault is really there.
 import argparse
 import copy
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -811,7 +812,8 @@ def batch_of_one(mended: bool) -> Trained:
 @thread(
     "hassony2/kinetics_i3d_pytorch#6",
     "The share to keep, given to nn.Dropout",
-    "The layer is told to keep everything, dropout_keep_prob=1.",
+    "No symptom was reported; a reader saw that the layer is told dropout_keep_prob=1, to keep "
+    "everything.",
     "torch's nn.Dropout takes the share to drop: everything is set to zero in training.",
     accepted=("dropout_too_high",),
     near=("zero_gradient", "constant_output"),
@@ -881,7 +883,7 @@ def signs(number: int, seed: int) -> tuple[Tensor, Tensor]:
 @thread(
     "YujiaBao/ls#1",
     "No activation in the MLP",
-    "A reader compares the code with the paper.",
+    "No symptom was reported; a reader compared the code with the paper.",
     "Nothing stands between the linear layers of the MLP; the paper, and the mended version, have "
     "ReLUs.",
     accepted=("no_nonlinearity",),
@@ -964,7 +966,7 @@ class Extractor(nn.Module):
 @thread(
     "lucidrains/CoCa-pytorch#6",
     "The extractor detaches the features",
-    "The image encoder of a larger model is not trained.",
+    "A reader of the code saw that the image encoder of the model cannot be trained.",
     "The class that reads the encoder's features by a hook detaches them, so no gradient comes "
     "back to the encoder.",
     accepted=("frozen_parameters",),
@@ -1051,7 +1053,7 @@ def read(thread: Thread, seconds: float = 20) -> tuple[Reading, object]:
     outcome, diagnosis = bench.run(case, "threads", seconds)
     ours, mended = recalls(kept[-1]), recalls(thread.train(True))
     reading = Reading(
-        **asdict_without_training(thread),
+        **without_training(thread),
         findings=outcome.faults,
         verdict=verdict(outcome.faults, thread.accepted, thread.near),
         changed=outcome.changed,
@@ -1065,7 +1067,7 @@ def read(thread: Thread, seconds: float = 20) -> tuple[Reading, object]:
     return reading, diagnosis
 
 
-def asdict_without_training(thread: Thread) -> dict:
+def without_training(thread: Thread) -> dict:
     """What is known of a thread before it is read, as JSON has it."""
     fields = {k: v for k, v in vars(thread).items() if k != "train"}
     return fields | {"accepted": list(thread.accepted), "near": list(thread.near)}
@@ -1086,10 +1088,19 @@ def counts(readings: list[Reading]) -> dict[str, int]:
     return {v: sum(reading.verdict == v for reading in readings) for v in VERDICTS}
 
 
+def commit_of_the_doctor() -> str:
+    """The commit that last changed the checks; nothing outside a checkout."""
+    command = ["git", "log", "-1", "--format=%h", "--", "imbalkit/doctor"]
+    root = Path(__file__).parents[2]
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
 def write(readings: list[Reading], started: float) -> None:
     """Write what was said as JSON, with what it was measured on."""
     result = {
         "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit_of_the_doctor(),
         "data": source(),
         "torch": torch.__version__.split("+")[0],
         "device": describe(torch.device("cpu")),

@@ -174,9 +174,11 @@ def verdicts_text() -> str:
     record = json.loads(THREADS.read_text(encoding="utf-8"))
     number = {verdict: record["verdicts"][verdict] for verdict in VERDICTS}
     seconds = sorted(thread["diagnosis_seconds"] for thread in record["threads"])
+    silent = sum(thread["findings"] == ["healthy"] for thread in record["threads"])
     text = (
         f"Of {sum(number.values())} threads it was **right in {number['right']}, half right in "
-        f"{number['half']} and wrong in {number['wrong']}**. A diagnosis took "
+        f"{number['half']} and wrong in {number['wrong']}**. In {silent} of the wrong ones it "
+        "found nothing and called the training healthy. A diagnosis took "
         f"{seconds[len(seconds) // 2]:.0f} seconds in the middle and {seconds[-1]:.0f} at most. "
         f"Read on {record['date']} with torch {record['torch']} and the doctor of commit "
         f"{record['commit']}, on {record['device']}, beside other work."
@@ -209,13 +211,17 @@ def thread_text(thread: dict) -> str:
     first, *others = [f"`{finding}`" for finding in thread["findings"]]
     said = f"{first}, then {', '.join(others)}" if others else f"{first} and nothing else"
     name = " or ".join(f"`{cause}`" for cause in thread["accepted"])
+    recall, lowest, mended, lowest_mended = (
+        f"{100 * thread[key]:.0f} %"
+        for key in ("recall", "lowest", "recall_mended", "lowest_mended")
+    )
     points = {
         "Symptom": thread["symptom"],
         "Cause": thread["cause"],
         "Right would be": f"{name}." if name else "a cause that `diagnose` has no name for.",
         "It said": f"{said}.",
-        "Mean recall": f"{thread['recall']:.0%}, lowest class {thread['lowest']:.0%}; mended "
-        f"{thread['recall_mended']:.0%}, lowest class {thread['lowest_mended']:.0%}.",
+        "Mean recall": f"{recall}, lowest class {lowest}; mended {mended}, lowest class "
+        f"{lowest_mended}.",
     }
     lines = [
         textwrap.fill(

@@ -1,13 +1,15 @@
 """The cases of the fault bench are registered as a reading needs them; none is trained here."""
 
 import inspect
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.faults import bench, seventh_part, sixth_part
+from benchmarks.faults import bench, seventh_part, sixth_part, threads
 from benchmarks.faults.case import Case, Cases, Trained
 from imbalkit.doctor.causes import CAUSES
 
@@ -81,3 +83,101 @@ def test_a_case_hands_its_options_to_diagnose(monkeypatch, options):
     assert outcome.first
     usual = {"loss_fn", "optimizer", "eval_batches", "seconds"}
     assert received.keys() - usual == options.keys()
+
+
+# --- the threads of other people
+
+READ = json.loads(threads.RESULTS.read_text(encoding="utf-8"))
+
+
+def test_enough_threads_are_re_created():
+    assert len(threads.THREADS) >= 20
+
+
+@pytest.mark.parametrize("thread", threads.THREADS.values(), ids=threads.THREADS)
+def test_a_thread_says_all_that_its_page_tells(thread):
+    assert thread.url.startswith("https://github.com/")
+    assert all(text.strip() for text in (thread.title, thread.symptom, thread.cause))
+    assert thread.symptom.endswith(".")
+    assert thread.cause.endswith(".")
+    assert set(thread.accepted + thread.near) <= CAUSES.keys()
+    assert not set(thread.accepted) & set(thread.near)
+    assert thread.accepted or thread.near
+
+
+def test_no_thread_and_no_title_comes_twice():
+    """Titles are the headings of the page, and headings are its anchors."""
+    for field in ("thread", "title"):
+        values = [getattr(thread, field) for thread in threads.THREADS.values()]
+        assert len(values) == len(set(values))
+
+
+def test_what_was_read_is_what_the_bench_holds():
+    known = [threads.without_training(thread) for thread in threads.THREADS.values()]
+    assert [{k: read[k] for k in known[0]} for read in READ["threads"]] == known
+    assert READ["without_harm"] == threads.WITHOUT_HARM
+
+
+def test_the_verdicts_follow_from_what_was_said():
+    said = [
+        threads.verdict(read["findings"], read["accepted"], read["near"])
+        for read in READ["threads"]
+    ]
+    assert said == [read["verdict"] for read in READ["threads"]]
+    assert READ["verdicts"] == {v: said.count(v) for v in threads.VERDICTS}
+
+
+@pytest.mark.parametrize(
+    ("findings", "verdict"),
+    [
+        (["label_range"], "right"),
+        (["ignored_class", "dead_units"], "right"),
+        (["dead_units", "label_range"], "half"),
+        (["constant_output"], "half"),
+        (["dead_units", "constant_output"], "wrong"),
+        (["healthy"], "wrong"),
+    ],
+)
+def test_verdict(findings, verdict):
+    accepted, near = ("label_range", "ignored_class"), ("constant_output",)
+    assert threads.verdict(findings, accepted, near) == verdict
+
+
+def test_a_cause_without_a_name_cannot_be_named():
+    assert threads.verdict(["not_learning"], (), ("not_learning",)) == "half"
+    assert threads.verdict(["healthy"], (), ()) == "wrong"
+
+
+def test_a_thread_is_read_with_its_fault_and_measured_without(monkeypatch):
+    """A stand-in for training and diagnosis; the recalls are those of the author's own labels."""
+    x, y = torch.eye(2), torch.tensor([0, 1])
+
+    def train(mended):
+        model = nn.Linear(2, 2, bias=False)
+        nn.init.zeros_(model.weight)
+        if mended:
+            model.weight.data = torch.eye(2)
+        return Trained(model, [(x, y)], nn.CrossEntropyLoss(), None, [(x, y)])
+
+    diagnosis = SimpleNamespace(causes=["dead_units"], learned=0.0, seconds=1.0)
+    monkeypatch.setattr(bench, "diagnose", lambda *_, **__: diagnosis)
+    thread = next(iter(threads.THREADS.values()))
+    thread = replace(thread, train=train, accepted=("label_range",), near=("dead_units",))
+    reading, _diagnosis = threads.read(thread)
+    assert reading.verdict == "half"
+    assert reading.changed == []
+    assert (reading.recall, reading.lowest) == (0.5, 0)
+    assert (reading.recall_mended, reading.lowest_mended) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels"),
+    [
+        (torch.tensor([[0.2, 0.8], [0.9, 0.1]]), [1, 0]),
+        (torch.tensor([[0.7], [0.1]]), [1, 0]),
+        (torch.tensor([[[0.2, 0.7], [0.8, 0.3]]]), [1, 0]),  # a score for each class and word
+    ],
+    ids=["classes", "one output", "words"],
+)
+def test_predicted_classes(outputs, labels):
+    assert threads.predicted(outputs).tolist() == labels

@@ -6,7 +6,8 @@ python tools/write_tables.py --check    exit with 1 if one is out of date
 The lessons' minutes come from notebooks/timings.json, the leaderboard from
 notebooks/leaderboard.json, the fast recipes from notebooks/fast.json, the curve of LDAM-DRW's own
 recipe from benchmarks/results/ldam_drw.json, the growth of time and memory from
-benchmarks/results/scale.json, the cost of the doctor from benchmarks/results/examined.json.
+benchmarks/results/scale.json, the cost of the doctor from benchmarks/results/examined.json, what it
+said of public threads from benchmarks/results/threads.json.
 """
 
 import argparse
@@ -33,6 +34,7 @@ BENCHMARK = ROOT / "benchmarks" / "README.md"
 SCALE = ROOT / "benchmarks" / "results" / "scale.json"
 EXAMINED = ROOT / "benchmarks" / "results" / "examined.json"
 SPEED = ROOT / "benchmarks" / "results" / "cpu.json"
+OTHERS, THREADS = ROOT / "docs" / "other_peoples_code.md", EXAMINED.with_name("threads.json")
 BOARD, FAST = NOTEBOOKS / "leaderboard.json", NOTEBOOKS / "fast.json"
 PAPER = ROOT / "benchmarks" / "results" / "ldam_drw.json"
 READING = re.compile(r"^\*\*Time\*\* about (\d+) minutes", re.MULTILINE)
@@ -47,6 +49,8 @@ EXPLANATION = (
     "`make check` names the kind of yours beside `torch`. A dash is not yet measured, and the "
     "slowest cell is that of the slower kind. Measured on: {where}."
 )
+# What is said of public threads, misses first: they tell a reader most.
+VERDICTS = {"wrong": "Wrong", "half": "Half right", "right": "Right"}
 # The columns of the leaderboard that fit a page.
 COLUMNS = [
     "balanced accuracy", "recall, 3 most frequent", "recall, 3 rarest", "many", "medium",
@@ -186,6 +190,75 @@ def examined_table() -> str:
     return f"{markdown_table(heads, rows)}\n\n{textwrap.fill(where, 100)}"
 
 
+def verdicts_text() -> str:
+    """How many public threads `diagnose` understood, and where and when it read them."""
+    record = json.loads(THREADS.read_text(encoding="utf-8"))
+    number = {verdict: record["verdicts"][verdict] for verdict in VERDICTS}
+    seconds = sorted(thread["diagnosis_seconds"] for thread in record["threads"])
+    silent = sum(thread["findings"] == ["healthy"] for thread in record["threads"])
+    text = (
+        f"Of {sum(number.values())} threads it was **right in {number['right']}, half right in "
+        f"{number['half']} and wrong in {number['wrong']}**. In {silent} of the wrong ones it "
+        "found nothing and called the training healthy. A diagnosis took "
+        f"{seconds[len(seconds) // 2]:.0f} seconds in the middle and {seconds[-1]:.0f} at most. "
+        f"Read on {record['date']} with torch {record['torch']} and the doctor of commit "
+        f"{record['commit']}, on {record['device']}, beside other work."
+    )
+    return textwrap.fill(text, 100)
+
+
+def threads_text() -> str:
+    """All threads in a table, then each with its symptom, its cause, and what was said of it."""
+    record = json.loads(THREADS.read_text(encoding="utf-8"))
+    groups = {v: [t for t in record["threads"] if t["verdict"] == v] for v in VERDICTS}
+    rows = [
+        [f"[{t['title']}]({t['url']})", f"`{t['findings'][0]}`", VERDICTS[verdict].lower()]
+        for verdict, threads in groups.items()
+        for t in threads
+    ]
+    parts = ["## All threads", markdown_table(["thread", "first finding", "verdict"], rows)]
+    for verdict, threads in groups.items():
+        parts += [f"## {VERDICTS[verdict]}"] * bool(threads)
+        parts += [thread_text(thread) for thread in threads]
+    parts.append("## Chosen and not read")
+    parts += [
+        textwrap.fill(f"- {name}: {why}.", 100, subsequent_indent="  ")
+        for name, why in record["without_harm"].items()
+    ]
+    return "\n\n".join(parts)
+
+
+def thread_text(thread: dict) -> str:
+    first, *others = [f"`{finding}`" for finding in thread["findings"]]
+    said = f"{first}, then {', '.join(others)}" if others else f"{first} and nothing else"
+    name = " or ".join(f"`{cause}`" for cause in thread["accepted"])
+    recall, lowest, mended, lowest_mended = (
+        f"{100 * thread[key]:.0f} %"
+        for key in ("recall", "lowest", "recall_mended", "lowest_mended")
+    )
+    points = {
+        "Symptom": thread["symptom"],
+        "Cause": thread["cause"],
+        "Right would be": f"{name}." if name else "a cause that `diagnose` has no name for.",
+        "It said": f"{said}.",
+        "Mean recall": f"{recall}, lowest class {lowest}; mended {mended}, lowest class "
+        f"{lowest_mended}.",
+    }
+    lines = [
+        textwrap.fill(
+            f"- *{point}*: {text}",
+            100,
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for point, text in points.items()
+    ]
+    return "\n".join(
+        [f"### {thread['title']}", "", f"[{thread['thread']}]({thread['url']})", "", *lines]
+    )
+
+
 def draw_leaderboard(path: Path):
     return plots.leaderboard(leaderboard(path), baseline="cross-entropy").figure
 
@@ -264,6 +337,8 @@ def main(arguments: list[str] | None = None) -> int:
         (BENCHMARK, "imports", imports_table()),
         (BENCHMARK, "scale", scale_table()),
         (BENCHMARK, "examined", examined_table()),
+        (OTHERS, "verdicts", verdicts_text()),
+        (OTHERS, "threads", threads_text()),
     ):
         old = document.read_text(encoding="utf-8")
         new = with_table(old, name, table)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 from torchvision.transforms import v2
 
 from benchmarks.faults.case import Cases, Trained
-from benchmarks.faults.data import digits, photos, table
+from benchmarks.faults.data import digits, photos
 from benchmarks.faults.seventh_part import Transformed
 from benchmarks.faults.sixth_part import (
     TinyViT,
@@ -327,12 +327,12 @@ def copy_that_follows():
 def harder_in_training_than_at_test():
     """Crops, flips, erased boxes, and mixup or CutMix for each batch, smoothed on top.
 
-    Tempting: in training, six in ten are right and the loss stays near 1; at test, eight in ten.
-    Training is made harder on purpose.
+    Tempting: in training, three in four are right and the loss stays above 0.8; at test, four in
+    five. Training is made harder on purpose.
     """
     torch.manual_seed(811)
     classes = (PLANE, CAR, FROG)
-    (x, y), (x_test, y_test) = chosen(classes, 500, "train"), chosen(classes, 100, "test")
+    (x, y), (x_test, y_test) = chosen(classes, 450, "train"), chosen(classes, 100, "test")
     augment = v2.Compose(
         [
             v2.RandomResizedCrop(32, scale=(0.4, 1.0), antialias=True),
@@ -380,26 +380,25 @@ def three_in_ten_are_the_next_class():
         *[nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()],
         mlp(384, 64, 10),
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
-    fit(model, train_loader, generalised_cross_entropy, optimizer, epochs=8)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.1)
+    fit(model, train_loader, generalised_cross_entropy, optimizer, epochs=12)
     return Trained(model, train_loader, generalised_cross_entropy, optimizer, test_loader)
 
 
 @cases.healthy
 def forty_eight_images():
-    """Twelve images of each of four digits are all that there is; each is moved by up to a pixel.
+    """Twelve images of each of four digits are all that there is; with grain that is new each time.
 
-    Tempting: six batches make an epoch, and nearly all is right in training. So it is at test.
+    Tempting: six batches make an epoch, and all is right in training. So is nearly all at test.
     """
     torch.manual_seed(813)
     (x, y), (x_test, y_test) = digits("train"), digits("test")
     members = torch.cat([torch.nonzero(y == label).flatten()[:12] for label in range(4)])
 
-    def moved(image, label):
-        shifts = torch.randint(-1, 2, (2,)).tolist()
-        return image.roll(shifts, (1, 2)), label
+    def grainy(image, label):
+        return image + 0.1 * torch.randn_like(image), label
 
-    train_set = Transformed(x[members] / 16, y[members], moved)
+    train_set = Transformed(x[members] / 16, y[members], grainy)
     train_loader = DataLoader(train_set, batch_size=8, shuffle=True)
     test_set = TensorDataset(x_test[y_test < 4] / 16, y_test[y_test < 4])
     test_loader = DataLoader(test_set, batch_size=64)
@@ -431,10 +430,10 @@ def numbers_of_three_digits(split: str, each: int):
 
 @cases.healthy
 def numbers_up_to_999():
-    """A thousand classes, six images of each: 999 of them are in no batch's eye at a time.
+    """A thousand classes, six images of each, told by the three digits in them.
 
-    Tempting: a loss that begins at 7 and is 1 or 2 at the end, and batches of 100 that lack nine
-    classes in ten. For a thousand classes that is far.
+    Tempting: batches of 100, which lack nine classes in ten, and far fewer images of a class than
+    there are classes. Nine in ten numbers that were never seen are read right.
     """
     torch.manual_seed(814)
     train_loader, test_loader = loaders(
@@ -448,7 +447,7 @@ def numbers_up_to_999():
     )
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    fit(model, train_loader, criterion, optimizer, epochs=8)
+    fit(model, train_loader, criterion, optimizer, epochs=5)
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
@@ -458,7 +457,7 @@ def tones(counts: tuple[int, ...], seed: int):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     cycles = torch.tensor([3.0, 5, 8, 11, 15, 20])[labels].view(-1, 1, 1)
     phases = 2 * math.pi * torch.rand(len(labels), 1, 1, generator=generator)
-    hiss = 0.8 * torch.randn(len(labels), 1, 64, generator=generator)
+    hiss = 1.15 * torch.randn(len(labels), 1, 64, generator=generator)
     return torch.sin(2 * math.pi * cycles * torch.arange(64) / 64 + phases) + hiss, labels
 
 
@@ -516,16 +515,15 @@ def half_of_all_units_dropped():
     the test. That is how dropout works.
     """
     torch.manual_seed(821)
-    (x, y), (x_test, y_test) = table("train", rare=0.4), table("test", rare=0.4)
-    train_loader, test_loader = loaders(x, y, x_test, y_test, 64)
+    train_loader, test_loader = digit_loaders(shape=(64,))
 
-    layers = [nn.Linear(20, 192), nn.LayerNorm(192), nn.GELU(), nn.Dropout(0.5)]
+    layers = [nn.Linear(64, 96), nn.LayerNorm(96), nn.GELU(), nn.Dropout(0.5)]
     for _layer in range(2):
-        layers += [nn.Linear(192, 192), nn.LayerNorm(192), nn.GELU(), nn.Dropout(0.5)]
-    model = nn.Sequential(*layers, nn.Linear(192, 2))
+        layers += [nn.Linear(96, 96), nn.LayerNorm(96), nn.GELU(), nn.Dropout(0.5)]
+    model = nn.Sequential(*layers, nn.Linear(96, 10))
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    fit(model, train_loader, criterion, optimizer, epochs=15)
+    fit(model, train_loader, criterion, optimizer, epochs=8)
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 
@@ -786,7 +784,7 @@ def grades_by_thresholds():
 
     Tempting: all classes hang on one number, the network ends in a logarithm, and neighbours are
     mistaken for each other. That is the proportional odds model, and the score itself is noisy:
-    who knew the formula would reach 78 %.
+    who knew the formula would reach 83 %.
     """
     torch.manual_seed(831)
     train_loader, test_loader = loaders(*grades(3000, 57), *grades(800, 58), 50)
@@ -847,15 +845,15 @@ def loss_of_next(outputs, targets):
 def next_sign_of_a_script():
     """A language model with tied embeddings: what follows each sign of a script made by chance.
 
-    Tempting: four in ten are wrong, and the loss stays above 1.2. Chance made them so: nobody can
-    be right in more than 60 %, since the first heir comes that often.
+    Tempting: four in ten are wrong, and the loss stays at 1.2. Chance made them so: who knew the
+    rules would be right in 60 %, since the first heir comes that often, at a loss of 1.2.
     """
     torch.manual_seed(832)
     train_loader, test_loader = loaders(*scripts(1500, 59), *scripts(200, 60), 32)
 
     model = NextSign()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    fit(model, train_loader, loss_of_next, optimizer, epochs=4)
+    fit(model, train_loader, loss_of_next, optimizer, epochs=3)
     return Trained(model, train_loader, loss_of_next, optimizer, test_loader)
 
 
@@ -894,8 +892,8 @@ class SmallUNet(nn.Module):
 def borders_left_out():
     """Three tissues a pixel; borders are 255, "nobody knows", and the loss leaves them out.
 
-    Tempting: a label beyond the classes, and seven pixels of ten of one class. The loss takes the
-    root of the shares into account, and all three are found.
+    Tempting: a label beyond the classes, and three pixels in four of one class. The loss weighs by
+    the root of the shares, and all three are found.
     """
     torch.manual_seed(833)
     (x, masks), (x_test, test_masks) = tissues(400, 61), tissues(100, 62)

@@ -1,8 +1,8 @@
 """Healthy trainings only, each with something about it that invites a wrong accusation.
 
-Their author has not read the checks. What tempts stands in each docstring, and why it is no fault;
-so do the scores: balanced accuracy in eval(), on the test and on the training batches, with
-CIFAR-10. `python -m benchmarks.faults.mended` shows those of the test again.
+Their author has not read the checks. What tempts stands in each docstring, and why it is no fault.
+Each has come at least two fifths of the way from guessing to perfect on its test batches;
+`python -m benchmarks.faults.mended` shows the balanced accuracies, behind those of the seventh part.
 """
 
 import copy
@@ -51,18 +51,19 @@ def chosen_loaders(classes: tuple[int, ...], each: int, batch_size: int = 32):
 
 
 @cases.healthy
-def careful_rate_for_four_epochs():
-    """A wide network on raw photos, Adam at 5e-5 for four epochs: the loss is high, and falls.
+def careful_rate_for_three_epochs():
+    """A wide network on raw photos, Adam at 3e-5 for three epochs: the loss is high, and falls.
 
-    Tempting: a rate too low. It is right for so wide a network: at 1e-3 it learns less.
+    Tempting: a rate too low. It is right for so wide a network: at ten or thirty times the rate, the
+    loss falls faster, and the score at test is no better.
     """
     torch.manual_seed(801)
     train_loader, test_loader = chosen_loaders((PLANE, CAR, FROG, HORSE), 500)
 
     model = nn.Sequential(nn.Flatten(), mlp(3072, 1024, 768, 512, 4))
     criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-5)
-    fit(model, train_loader, criterion, optimizer, epochs=4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-5)
+    fit(model, train_loader, criterion, optimizer, epochs=3)
     return Trained(model, train_loader, criterion, optimizer, test_loader)
 
 

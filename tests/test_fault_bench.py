@@ -37,6 +37,12 @@ def test_a_part_is_as_large_as_a_reading_needs(cases):
     assert len(cases) - len(healthy) >= 24
 
 
+def test_the_eighth_part_holds_healthy_trainings_only():
+    """They are many and of many kinds, so that a false alarm can be told from bad luck."""
+    assert len(bench.PARTS["eighth"]) >= 14
+    assert not any(case.causes or case.fair for case in bench.PARTS["eighth"].values())
+
+
 def test_a_name_is_new_only_if_a_case_needs_it():
     """What is named anew is used, or it would promise a case that is not there."""
     for cases, names in [(SIXTH, sixth_part.NAMED_ANEW), (SEVENTH, seventh_part.NAMED_ANEW)]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.faults import (
+    eighth_part,
     fifth_part,
     first_part,
     fourth_part,
@@ -28,6 +29,7 @@ PARTS = {
     "fifth": fifth_part.cases,
     "sixth": sixth_part.cases,
     "seventh": seventh_part.cases,
+    "eighth": eighth_part.cases,
 }
 
 

@@ -1,5 +1,7 @@
 """Is a broken training of the seventh part broken, and does it learn without its fault?
 
+The eighth part holds healthy ones only, and is shown behind it.
+
 python -m benchmarks.faults.mended                 balanced accuracy with the fault, and without
 python -m benchmarks.faults.mended NAME [NAME...]  of these cases; healthy ones have one figure
 """
@@ -58,7 +60,7 @@ def main(names: list[str]) -> None:
     from benchmarks.faults.bench import PARTS
 
     warnings.simplefilter("ignore")
-    for case in PARTS["seventh"].values():
+    for case in [*PARTS["seventh"].values(), *PARTS["eighth"].values()]:
         if names and case.name not in names:
             continue
         shown = []

@@ -2,7 +2,7 @@
 
 Their author has not read the checks. What tempts stands in each docstring, and why it is no fault.
 Each has come at least two fifths of the way from guessing to perfect on its test batches;
-`python -m benchmarks.faults.mended` shows the balanced accuracies, behind those of the seventh part.
+`python -m benchmarks.faults.mended` shows the balanced accuracies, after the seventh part.
 """
 
 import copy
@@ -54,8 +54,8 @@ def chosen_loaders(classes: tuple[int, ...], each: int, batch_size: int = 32):
 def careful_rate_for_three_epochs():
     """A wide network on raw photos, Adam at 3e-5 for three epochs: the loss is high, and falls.
 
-    Tempting: a rate too low. It is right for so wide a network: at ten or thirty times the rate, the
-    loss falls faster, and the score at test is no better.
+    Tempting: a rate too low. It is right for so wide a network: at ten or thirty times the rate,
+    the loss falls faster, and the score at test is no better.
     """
     torch.manual_seed(801)
     train_loader, test_loader = chosen_loaders((PLANE, CAR, FROG, HORSE), 500)

@@ -1,13 +1,8 @@
 """Healthy trainings only, each with something about it that invites a wrong accusation.
 
 Their author has not read the checks. What tempts stands in each docstring, and why it is no fault.
-<<<<<<< HEAD
-Each has come at least two fifths of the way from guessing to perfect on its test batches;
-`python -m benchmarks.faults.mended` shows the balanced accuracies, after the seventh part.
-=======
 Each has come more than half of the way from guessing to perfect on its test batches, with CIFAR-10;
 `python -m benchmarks.faults.mended` shows the balanced accuracies behind the seventh part's.
->>>>>>> healthy-wip
 """
 
 import copy
@@ -60,11 +55,7 @@ def careful_rate_for_three_epochs():
     """A wide network on raw photos, Adam at 3e-5 for three epochs: the loss is high, and falls.
 
     Tempting: a rate too low. It is right for so wide a network: at ten or thirty times the rate,
-<<<<<<< HEAD
-    the loss falls faster, and the score at test is no better.
-=======
     the score at test is no better.
->>>>>>> healthy-wip
     """
     torch.manual_seed(801)
     train_loader, test_loader = chosen_loaders((PLANE, CAR, FROG, HORSE), 500)

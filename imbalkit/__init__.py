@@ -22,6 +22,7 @@ _MODULES = (
     "ensembles",
     "fast",
     "files",
+    "history",
     "inference",
     "intake",
     "integrations",

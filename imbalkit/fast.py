@@ -16,10 +16,11 @@ from imbalkit.augmentation import in_dtype_of
 from imbalkit.checks import check_tensor, check_whole
 from imbalkit.data import Batches, ImageSet, RandomCrop, RandomFlip, channel_statistics
 from imbalkit.data.batches import Augmentation, scale_and_shift
+from imbalkit.history import History
 from imbalkit.losses import BalancedSoftmaxLoss
 from imbalkit.models import Classifier
 from imbalkit.stages import deferred
-from imbalkit.training import History, warmup_linear
+from imbalkit.training import warmup_linear
 
 PATCHES_FROM = 4000  # images that are enough to see how neighbouring pixels go together
 AUGMENT = (RandomCrop(4), RandomFlip())

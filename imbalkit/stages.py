@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imbalkit.checks import check_whole, described
+from imbalkit.history import History
 from imbalkit.models import Classifier, ScaledClassifier, rescaled
 from imbalkit.preflight import as_it_was, check_arguments, check_parts
-from imbalkit.training import History, fit, sgd, warmup_cosine
+from imbalkit.training import fit, sgd, warmup_cosine
 
 
 def deferred(

@@ -43,6 +43,7 @@ COMPLETE = [
     "imbalkit.ensembles",
     "imbalkit.fast",
     "imbalkit.files",
+    "imbalkit.history",
     "imbalkit.inference",
     "imbalkit.intake",
     "imbalkit.lazy",

@@ -20,6 +20,7 @@ import imbalkit
 from imbalkit import inference, metrics, models, predict
 from imbalkit.data import ImageSet, ImportedFolder, import_folder
 from imbalkit.doctor.report import Diagnosis, Finding
+from imbalkit.history import History
 from imbalkit.texts import (
     csv_cell,
     csv_path,
@@ -29,7 +30,6 @@ from imbalkit.texts import (
     printable_lines,
     printable_name,
 )
-from imbalkit.training import History
 
 ATTACK = "<svg onload=alert(1)>\x1b[2J\"'&"
 CONTROLS = {chr(c) for c in (*range(32), *range(127, 160))}

@@ -15,6 +15,7 @@ from imbalkit import metrics
 from imbalkit.course.lab import Lab, set_up
 from imbalkit.data import Batches
 from imbalkit.device import describe
+from imbalkit.history import History
 from imbalkit.schema import (
     list_of,
     number,
@@ -25,7 +26,7 @@ from imbalkit.schema import (
     text,
     whole,
 )
-from imbalkit.training import History, fit, predict
+from imbalkit.training import fit, predict
 
 
 @dataclass(frozen=True)

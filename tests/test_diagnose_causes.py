@@ -330,6 +330,25 @@ def test_trials_that_were_too_short_prove_nothing_about_the_rate():
     assert "give more seconds" in answer and "24 steps" in answer
 
 
+@pytest.mark.parametrize("weight", [None, (1.0, 2.0, 4.0)])
+def test_the_gain_of_taking_the_shares_out_is_measured(weight):
+    x, y = points((200, 25, 25), noise=2.0)
+    weight = None if weight is None else torch.tensor(weight)
+    model, loss_fn = mlp(), nn.CrossEntropyLoss(weight)
+    train(model, batches(x, y), loss_fn)
+    diagnosis = diagnose(model, batches(x, y), loss_fn=loss_fn)
+    (imbalance,) = (f for f in diagnosis.findings if f.cause == "class_imbalance")
+    pull = torch.tensor([200.0, 25.0, 25.0]) * (1 if weight is None else weight)
+    with torch.no_grad():
+        logits = model.eval()(x)
+    expected = []
+    for scores in (logits, logits - (pull / pull.sum()).log()):
+        hits = scores.argmax(1) == y
+        expected.append(sum(hits[y == c].float().mean() for c in range(3)) / 3)
+    said = imbalance.numbers["mean of the recalls now, and with the shares taken out of the logits"]
+    assert said == f"{expected[0]:.1%}, {expected[1]:.1%}"
+
+
 def test_the_fix_for_imbalance_needs_no_training():
     fix = CAUSES["class_imbalance"].fix
     assert ".log()" in fix and "weight" not in fix

@@ -49,7 +49,10 @@ def test_a_softmax_that_holds_the_loss_back_is_mended_on_a_copy():
 
 def test_a_fault_that_no_training_can_mend_says_so():
     finding = CASES["label_range"][0]().findings[0]
-    assert finding.effect is None and finding.certainty == "measured; no repair was tried"
+    assert (
+        finding.effect is None
+        and finding.certainty == "measured; no training with a repair was tried"
+    )
 
 
 def test_without_an_optimizer_nothing_is_trained():

@@ -108,6 +108,8 @@ def look_at_predictions(
         kind = measure.kind_of(scores, task, operation, facts.loss)
         on_train, spread = judge(scores, train, usable, kind, task)
     eval_usable = on_eval = None
+    shares = pull_of(train, facts.loss.weights, task)
+    even = math.nan if scores is None else without_prior(scores, train, usable, kind, shares)
     if evaluation is not None:
         # What was learned is compared with the training images.
         looked = "what was learned" not in setup.left_out
@@ -119,6 +121,7 @@ def look_at_predictions(
             setup.leave_out("overfitting", "training against evaluation inputs")
         else:
             on_eval, _ = judge(scores, evaluation, eval_usable, kind, task)
+            even = without_prior(scores, evaluation, eval_usable, kind, shares)
     return Record(
         model=model,
         loss_fn=loss_fn,
@@ -133,6 +136,7 @@ def look_at_predictions(
         on_train=on_train,
         on_eval=on_eval,
         output_spread=spread,
+        without_prior=even,
         bad_targets={f"{name} targets": text for name, text in wrong.items() if text},
         **vars(facts),
     )
@@ -164,6 +168,33 @@ def judge(
         found = measure.predictions(log_probs, labels[rows])
     spread = table.std(0).max().item() if len(rows) > 1 else math.nan
     return found, spread
+
+
+def pull_of(train: Sample, weights: Tensor | None, task: Task) -> Tensor | None:
+    """The share of each class in the loss, (C,); None where an image is not of one class."""
+    counts = train.class_counts
+    if task.dense or task.several or counts is None or int((counts > 0).sum()) < 2:
+        return None
+    pull = counts if weights is None else counts * weights
+    return pull / pull.sum()
+
+
+def without_prior(
+    scores: Tensor, sample: Sample, usable: Tensor, kind: Kind, shares: Tensor | None
+) -> float:
+    """The mean of the recalls with the shares of the classes taken out of the scores.
+
+    Menon et al. 2021; nothing is trained. NaN where it cannot be told.
+    """
+    rows = usable[: len(scores)].nonzero().flatten()
+    if shares is None or not len(rows):
+        return math.nan
+    log_probs = log_probabilities(scores[rows], kind)
+    if log_probs.shape[1] != len(shares) or not log_probs.isfinite().all():
+        return math.nan
+    even = log_probs - shares.clamp_min(1e-12).log()
+    even[:, shares <= 0] = -math.inf  # a class that was never read says nothing
+    return measure.predictions(even, sample.labels[rows]).balanced_accuracy
 
 
 def look_inside(record: Record) -> dict:

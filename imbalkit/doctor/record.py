@@ -170,6 +170,8 @@ class Record:
         loss_value, train_loss: the caller's loss and the plain cross-entropy of one batch, in
             training mode.
         on_train, on_eval: the predictions for the usable rows.
+        without_prior: the mean of the recalls of the judged sample, with the shares of the classes
+            taken out of the scores.
         output_spread: the largest deviation of a class's log-probability over the images.
         bad_targets: what is wrong with the targets, by sample.
         usable, eval_usable: bool (N,), training and evaluation rows with finite numbers and an
@@ -220,6 +222,7 @@ class Record:
     on_train: Predictions | None = None
     on_eval: Predictions | None = None
     output_spread: float = math.nan
+    without_prior: float = math.nan
     first_input: Tensor | None = None
     normalizes: str = ""
     layers: tuple[Layer, ...] = ()

@@ -71,7 +71,7 @@ class Finding:
     def certainty(self) -> str:
         """How sure it is, as a sentence."""
         if self.effect is None:
-            return "measured; no repair was tried"
+            return "measured; no training with a repair was tried"
         if self.effect.helps:
             return "shown by its repair"
         return "measured; its repair changes little in so few steps"

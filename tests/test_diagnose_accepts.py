@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from imbalkit import diagnose
-from imbalkit.doctor.copies import copies
+from imbalkit.doctor.copies import proven_copies
 
 PAIRS = batches()
 
@@ -541,7 +541,7 @@ def test_compiled_and_parallel_models_are_examined_inside():
 
 
 def test_a_copy_waits_for_no_other_process():
-    model = copies(nn.SyncBatchNorm(8), None, F.cross_entropy).model
+    model = proven_copies(nn.SyncBatchNorm(8), None, F.cross_entropy).model
     assert model(X).shape == X.shape  # which torch's own refuses without a GPU
 
 

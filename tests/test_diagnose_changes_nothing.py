@@ -11,7 +11,7 @@ from test_diagnose import SGD, Adam, X, Y, batches, mlp, train, trained
 from torch import nn
 
 from imbalkit import diagnose
-from imbalkit.doctor.copies import copies, inner_optimizer
+from imbalkit.doctor.copies import inner_optimizer, proven_copies
 from imbalkit.doctor.keeping import Notes, fingerprint, shared, tensors_of
 
 TRIALS = "learning rate too high"
@@ -101,7 +101,7 @@ def test_what_has_no_copy_is_examined_in_place_and_the_trials_are_left_out(make)
 
 
 def test_a_name_that_is_an_attribute_is_not_taken_for_the_global_of_that_name():
-    assert not shared([copies(HasHead(), None, F.cross_entropy).model], [HEAD])
+    assert not shared([proven_copies(HasHead(), None, F.cross_entropy).model], [HEAD])
 
 
 HEAD = nn.Linear(8, 3)
@@ -228,7 +228,7 @@ def test_a_fingerprint_tells_any_training_step(seed, dtype):
 def test_a_change_that_nobody_could_foresee_is_taken_back_from_the_copy():
     model, optimizer = trained()
     notes = Notes([model, optimizer], [])
-    notes.twins = copies(model, optimizer, F.cross_entropy).twins
+    notes.twins = proven_copies(model, optimizer, F.cross_entropy).twins
     before = state(model)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -239,7 +239,7 @@ def test_a_change_that_nobody_could_foresee_is_taken_back_from_the_copy():
 
 def test_a_copy_shares_no_storage():
     model, optimizer = trained()
-    ours = copies(model, optimizer, nn.CrossEntropyLoss(weight=torch.ones(3)))
+    ours = proven_copies(model, optimizer, nn.CrossEntropyLoss(weight=torch.ones(3)))
     assert not ours.no_trials and not ours.touched
     mine = {t.data_ptr() for t in tensors_of(model, optimizer)}
     theirs = {t.data_ptr() for t in tensors_of(ours.model, ours.optimizer)} - {0}
@@ -250,7 +250,7 @@ def test_the_moments_of_an_optimizer_are_not_copied():
     model = nn.Linear(100, 100)
     optimizer = Adam(model.parameters())
     train(model, [(torch.randn(8, 100), torch.arange(8))], optimizer=optimizer, steps=1)
-    ours = copies(model, optimizer, F.cross_entropy).optimizer
+    ours = proven_copies(model, optimizer, F.cross_entropy).optimizer
     held = [v for state in ours.state.values() for v in state.values()]
     assert sum(v.numel() for v in held) == 2 and [s["step"] for s in ours.state.values()] == [1, 1]
 

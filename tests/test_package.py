@@ -9,6 +9,7 @@ import subprocess
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -50,6 +51,24 @@ def test_nothing_is_hidden_by_something_of_its_own_name(package):
     here = Path(package.__file__).parent
     for name in set(package.__all__) - set(package._MODULES):
         assert not (here / f"{name}.py").exists() and not (here / name).exists()
+
+
+def test_no_module_is_hidden_by_a_name_that_its_package_imports():
+    folders = sorted(path.parent for path in Path(imbalkit.__file__).parent.rglob("__init__.py"))
+    for folder in folders:
+        parts = folder.relative_to(Path(imbalkit.__file__).parents[1]).parts
+        package = importlib.import_module(".".join(parts))
+        inside = [path.stem for path in folder.glob("[!_]*.py")]
+        inside += [path.parent.name for path in folder.glob("*/__init__.py")]
+        for name in inside:
+            assert isinstance(getattr(package, name, package), ModuleType), (package, name)
+
+
+def test_no_file_of_the_package_is_longer_than_500_lines():
+    here = Path(imbalkit.__file__).parent
+    files = [path for path in here.rglob("*.py") if "exercises" not in path.parts]
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert len(files) > 80 and {p: n for p, n in lines.items() if n > 500} == {}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.__name__)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from imbalkit.doctor.calling import Calling
 from imbalkit.doctor.checks import LEFT_OVER, Healthy, NotChecked, answers
-from imbalkit.doctor.copies import copies, inner_model, inner_optimizer, model_device
+from imbalkit.doctor.copies import inner_model, inner_optimizer, model_device, proven_copies
 from imbalkit.doctor.examination import gather
 from imbalkit.doctor.keeping import Notes
 from imbalkit.doctor.measuring import gradient_norm
@@ -99,7 +99,7 @@ def diagnose(
         left_gradient = gradient_norm(model) if left else None
         empty_steps = optimizer is not None and all_steps_were_empty(optimizer)
         kept = kept_gradient(optimizer) if optimizer is not None else None
-        ours = copies(model, optimizer, loss_fn)
+        ours = proven_copies(model, optimizer, loss_fn)
         notes.twins = ours.twins
         notes.keep_values(ours.touched)
         calling = Calling(ours.model, forward, targets, wants_loss=loss_fn is F.cross_entropy)

@@ -117,7 +117,7 @@ class Copies:
     twins: dict[int, Tensor] = field(default_factory=dict)
 
 
-def copies(model: nn.Module, optimizer: Optimizer | None, loss_fn: Callable) -> Copies:
+def proven_copies(model: nn.Module, optimizer: Optimizer | None, loss_fn: Callable) -> Copies:
     """Copies of which it is proven that they share nothing with the originals.
 
     The optimizer's copy holds the copies of the parameters, and of its state only single numbers,

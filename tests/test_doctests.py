@@ -21,7 +21,7 @@ NEEDS = {
     "imbalkit.integrations.huggingface": "transformers",
     "imbalkit.integrations.lightning": "lightning",
 }
-# All but what checks arguments for them, the doctor and the exercises.
+# All but the exercises, and what is inside the doctor only.
 COMPLETE = [
     "imbalkit.augmentation",
     "imbalkit.checkpoint",
@@ -40,6 +40,10 @@ COMPLETE = [
     "imbalkit.data.standard",
     "imbalkit.decisions",
     "imbalkit.device",
+    "imbalkit.doctor",
+    "imbalkit.doctor.calling",
+    "imbalkit.doctor.checks",
+    "imbalkit.doctor.report",
     "imbalkit.ensembles",
     "imbalkit.fast",
     "imbalkit.files",

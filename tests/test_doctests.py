@@ -25,6 +25,7 @@ NEEDS = {
 COMPLETE = [
     "imbalkit.augmentation",
     "imbalkit.checkpoint",
+    "imbalkit.checks",
     "imbalkit.cli",
     "imbalkit.course.advice",
     "imbalkit.course.comparisons",

@@ -77,6 +77,11 @@ def find_duplicates(images: Tensor, near: float = NEAR) -> Duplicates:
         >>> find_duplicates(pictures[[0, 1, 0]]).groups.tolist()
         [0, 1, 0]
     """
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"images are of type {type(images).__name__}; give a tensor, uint8 (N, H, W, 3): of an "
+            "ImageSet its .images."
+        )
     if images.ndim != 4 or images.dtype != torch.uint8:
         raise ValueError(
             f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (N, H, W, 3)."

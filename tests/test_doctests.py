@@ -21,7 +21,7 @@ NEEDS = {
     "imbalkit.integrations.huggingface": "transformers",
     "imbalkit.integrations.lightning": "lightning",
 }
-# All but the exercises, and what is inside the doctor only.
+# All but the lessons' own rooms and what only its own room imports: that has no `__all__`.
 COMPLETE = [
     "imbalkit.augmentation",
     "imbalkit.checkpoint",
@@ -30,6 +30,7 @@ COMPLETE = [
     "imbalkit.course.advice",
     "imbalkit.course.comparisons",
     "imbalkit.course.example",
+    "imbalkit.data",
     "imbalkit.data.batches",
     "imbalkit.data.download",
     "imbalkit.data.duplicates",
@@ -39,6 +40,7 @@ COMPLETE = [
     "imbalkit.data.picture",
     "imbalkit.data.sources",
     "imbalkit.data.standard",
+    "imbalkit.data.workplace",
     "imbalkit.decisions",
     "imbalkit.device",
     "imbalkit.doctor",

@@ -21,7 +21,7 @@ NEEDS = {
     "imbalkit.integrations.huggingface": "transformers",
     "imbalkit.integrations.lightning": "lightning",
 }
-# All but the lessons' own rooms and what only its own room imports: that has no `__all__`.
+# Not here: the lessons' set-up and exercises, and the parts of a room, such as the doctor's.
 COMPLETE = [
     "imbalkit.augmentation",
     "imbalkit.checkpoint",

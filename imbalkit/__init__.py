@@ -67,4 +67,6 @@ _NAMES = {
     "square_root_weights": "weights.square_root",
     "weighted_sampler": "sampling.weighted_sampler",
 }
-__getattr__, __dir__, __all__ = lazy.attach(__name__, _MODULES, _NAMES)
+_OF_EXTRAS = ("course", "plots")  # they need more than torch and numpy, which a * did not ask for
+__getattr__, __dir__, _public = lazy.attach(__name__, _MODULES, _NAMES)
+__all__ = [name for name in _public if name not in _OF_EXTRAS]

@@ -3,7 +3,6 @@ from imbalkit import (
     checkpoint,
     checks,
     cli,
-    course,
     data,
     decisions,
     device,
@@ -22,7 +21,6 @@ from imbalkit import (
     monitor,
     multitask,
     optional,
-    plots,
     predict,
     preflight,
     priors,
@@ -38,6 +36,12 @@ from imbalkit import (
     texts,
     training,
     weights,
+)
+from imbalkit import (
+    course as course,
+)
+from imbalkit import (
+    plots as plots,
 )
 from imbalkit.doctor import (
     diagnose,
@@ -90,7 +94,6 @@ __all__ = [
     "checkpoint",
     "checks",
     "cli",
-    "course",
     "data",
     "decisions",
     "device",
@@ -112,7 +115,6 @@ __all__ = [
     "monitor",
     "multitask",
     "optional",
-    "plots",
     "predict",
     "preflight",
     "priors",

@@ -60,9 +60,14 @@ class Parts:
     """What has a state in a training, and what tells it from another training. See lesson 12.
 
     Attributes:
-        model, loss_fn, optimizer, scheduler: the loss may be a function, which has no state.
+        model: the network.
+        loss_fn: may be a function, which has no state.
+        optimizer: of the model's parameters.
+        scheduler: of the learning rate.
         batches: those of the training and of the validation; their generators have a state.
-        epochs, steps_per_epoch, device: of the training.
+        epochs: of the whole training.
+        steps_per_epoch: batches in each.
+        device: on which it runs.
 
     Example:
         >>> model = nn.Linear(2, 2)

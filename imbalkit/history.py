@@ -16,13 +16,13 @@ from imbalkit.texts import printable
 
 @dataclass(repr=False)
 class History:
-    """What happened in a training. It prints as a table.
+    """What happened in a training. It prints as a table. Shown in lesson 01.
 
     Attributes:
-        train, validation: one dict an epoch with the figures of `metrics.summary` and "loss".
-            The training figures are those of the batches as they were trained on, so they lag
-            behind. Those of the validation hold "confusion" too, of up to 256 classes.
+        train: one dict an epoch with the figures of `metrics.summary` and "loss". They are those of
+            the batches as they were trained on, so they lag behind.
             ``pandas.DataFrame(history.train)`` makes a data frame of them.
+        validation: the same of the validation. It holds "confusion" too, of up to 256 classes.
         shares: float, (steps, C): the share of each predicted class in each training batch; of more
             than 256 classes nothing is kept, (steps, 0).
         best_epoch: the epoch (from 1) whose weights the model holds now; 0 for those of the last.

@@ -77,6 +77,12 @@ def gate():
         raise AssertionError(f"{name} can be imported")
 
 
+def star_import():
+    names = {}
+    exec("from imbalkit import *", names)
+    assert set(imbalkit.__all__) <= set(names)
+
+
 def losses():
     logits = torch.randn(60, 3, requires_grad=True)
     for loss in (
@@ -206,9 +212,9 @@ def says_what_to_install(use, extra):
 
 
 USES = (
-    gate, losses, further_losses, weights, sampling, priors, stages, training, ensembles, doctor,
-    monitor, metrics, decisions, models, long_tail, drawing, lessons, reading_images, callbacks,
-    command, help_of_commands, command_without_its_library,
+    gate, star_import, losses, further_losses, weights, sampling, priors, stages, training,
+    ensembles, doctor, monitor, metrics, decisions, models, long_tail, drawing, lessons,
+    reading_images, callbacks, command, help_of_commands, command_without_its_library,
 )  # fmt: skip
 
 

@@ -21,14 +21,16 @@ NEEDS = {
     "imbalkit.integrations.huggingface": "transformers",
     "imbalkit.integrations.lightning": "lightning",
 }
-# All but what checks arguments for them, the doctor and the exercises.
+# Not here: the lessons' set-up and exercises, and the parts of a room, such as the doctor's.
 COMPLETE = [
     "imbalkit.augmentation",
     "imbalkit.checkpoint",
+    "imbalkit.checks",
     "imbalkit.cli",
     "imbalkit.course.advice",
     "imbalkit.course.comparisons",
     "imbalkit.course.example",
+    "imbalkit.data",
     "imbalkit.data.batches",
     "imbalkit.data.download",
     "imbalkit.data.duplicates",
@@ -38,8 +40,13 @@ COMPLETE = [
     "imbalkit.data.picture",
     "imbalkit.data.sources",
     "imbalkit.data.standard",
+    "imbalkit.data.workplace",
     "imbalkit.decisions",
     "imbalkit.device",
+    "imbalkit.doctor",
+    "imbalkit.doctor.calling",
+    "imbalkit.doctor.checks",
+    "imbalkit.doctor.report",
     "imbalkit.ensembles",
     "imbalkit.fast",
     "imbalkit.files",

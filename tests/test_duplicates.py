@@ -12,8 +12,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from imbalkit.course.embedded import embedded_digits
+from imbalkit.data import ImageSet, find_duplicates, grouped_split, label_conflicts, leaked
 from imbalkit.data import duplicates as module
-from imbalkit.data import find_duplicates, grouped_split, label_conflicts, leaked
 from imbalkit.data.duplicates import connected, thumbnails
 
 
@@ -87,6 +87,15 @@ def test_the_chunks_do_not_show(photographs, monkeypatch):
 def test_other_tensors_are_refused(bad):
     with pytest.raises(ValueError, match="give uint8"):
         find_duplicates(bad)
+
+
+def test_an_image_set_is_refused_and_its_images_are_named(photographs):
+    labels = torch.zeros(len(photographs), dtype=torch.int64)
+    image_set = ImageSet(photographs, labels, ("photograph",), "photographs")
+    with pytest.raises(ValueError, match=r"type ImageSet; .* of an ImageSet its \.images\.$"):
+        find_duplicates(image_set)
+    with pytest.raises(ValueError, match="type ndarray; give a tensor"):
+        find_duplicates(photographs.numpy())
 
 
 def test_conflicts_are_copies_with_several_labels():

@@ -35,8 +35,8 @@ def in_a_fresh_process(code):
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.__name__)
 def test_each_public_name_is_there_and_each_module_is_a_name(package):
-    assert set(dir(package)) == set(package.__all__)
-    for name in package.__all__:
+    assert set(dir(package)) == set(package._MODULES) | set(package._NAMES)
+    for name in dir(package):
         assert getattr(package, name) is not None
     here = Path(package.__file__).parent
     files = {path.stem for path in here.glob("*.py")} | {
@@ -49,7 +49,7 @@ def test_each_public_name_is_there_and_each_module_is_a_name(package):
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.__name__)
 def test_nothing_is_hidden_by_something_of_its_own_name(package):
     here = Path(package.__file__).parent
-    for name in set(package.__all__) - set(package._MODULES):
+    for name in package._NAMES:
         assert not (here / f"{name}.py").exists() and not (here / name).exists()
 
 
@@ -84,6 +84,11 @@ def test_the_stub_tells_an_editor_the_same_names_and_where_they_are_from(package
             listed = ast.literal_eval(node.value)
     assert told == {name: name for name in package._MODULES} | package._NAMES
     assert listed == package.__all__
+
+
+def test_a_star_import_leaves_out_what_needs_an_extra_and_no_more():
+    assert set(dir(imbalkit)) - set(imbalkit.__all__) == {"course", "plots"}
+    assert imbalkit.data.__all__ == dir(imbalkit.data)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

@@ -77,6 +77,11 @@ def find_duplicates(images: Tensor, near: float = NEAR) -> Duplicates:
         >>> find_duplicates(pictures[[0, 1, 0]]).groups.tolist()
         [0, 1, 0]
     """
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"images are of type {type(images).__name__}; give a tensor, uint8 (N, H, W, 3): of an "
+            "ImageSet its .images."
+        )
     if images.ndim != 4 or images.dtype != torch.uint8:
         raise ValueError(
             f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (N, H, W, 3)."
@@ -268,7 +273,13 @@ class Groups:
 def connected(links: np.ndarray, n: int) -> np.ndarray:
     """The group of each of n images, so that linked ones share it: int64 (n,), from 0 up.
 
-    links: pairs of indices, int64 (P, 2).
+    Args:
+        links: pairs of indices, int64 (P, 2).
+        n: how many images there are.
+
+    Example:
+        >>> connected(np.array([[0, 2], [2, 3]]), n=5).tolist()
+        [0, 1, 0, 0, 2]
     """
     lowest = np.arange(n)  # the smallest index that is known to be in an image's group
     while True:
@@ -410,7 +421,9 @@ def grouped_split(
 def _fill(sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The part, 0 to 2, of each group of one class: the part that lacks most gets the next one.
 
-    sizes: images of each group, the largest first. wanted: images that each part is to have.
+    Args:
+        sizes: images of each group, the largest first.
+        wanted: images that each part is to have.
     """
     first: dict[int, int] = dict(zip(range(len(sizes)), (0,), strict=False))
     # The smallest groups go where there would else be none.

@@ -50,6 +50,7 @@ def diagnose(
     buffers, modes, gradients, optimizer state and random state are the same afterwards. What cannot
     be copied is not trained, and the report says which question that leaves open. Batches are read,
     up to 2,048 images; a generator gives them away. The report says what was read.
+    Lesson 01 uses it.
 
     Args:
         model: any module that returns scores (N, C), or (N,) or (N, 1) for two classes, or

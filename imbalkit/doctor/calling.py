@@ -28,9 +28,16 @@ class Way:
 
     Attributes:
         targets: the path to them, None where the caller's function makes them.
-        args, kwargs: the paths to the arguments.
+        args: the paths to the arguments that are given by their place.
+        kwargs: the names of the others, and the paths to them.
         inside: does the model get the targets too, and compute its loss?
         empty: an argument that is None.
+
+    Example:
+        >>> way = Way(targets=("label",), args=(("image",),))
+        >>> batch = {"image": torch.ones(5, 2), "label": torch.zeros(5, dtype=torch.int64)}
+        >>> way(nn.Linear(2, 3), batch).shape
+        torch.Size([5, 3])
     """
 
     targets: Path | None
@@ -66,8 +73,18 @@ class Calling:
 
     Args:
         model: the one to try on.
-        forward, targets: the caller's functions, or None.
+        forward: the caller's function ``(model, batch) -> outputs``, or None.
+        targets: the caller's function ``batch -> targets``, or None.
         wants_loss: may the model compute the loss?
+
+    Example:
+        >>> model, calling = nn.Linear(2, 3), Calling(nn.Linear(2, 3))
+        >>> batch = {"image": torch.ones(5, 2), "label": torch.zeros(5, dtype=torch.int64)}
+        >>> inputs, targets, _ = calling.read(batch, "train_batches")
+        >>> inputs.shape, targets.shape, calling.way.inputs
+        (torch.Size([5, 2]), torch.Size([5]), (('image',),))
+        >>> calling.outputs(model, batch, torch.device("cpu")).shape
+        torch.Size([5, 3])
     """
 
     def __init__(
@@ -190,7 +207,14 @@ def as_structure(batch: Any) -> Any:
 
 
 def described(batch: Any) -> str:
-    """A batch in a few words, for sentences."""
+    """A batch in a few words, for sentences.
+
+    Example:
+        >>> described({"image": torch.ones(2, 3), "label": torch.ones(2)})
+        "dicts with the keys 'image', 'label'"
+        >>> described([torch.ones(2, 3), torch.ones(2)])
+        'lists of Tensor, Tensor'
+    """
     if isinstance(batch, Mapping):
         return f"dicts with the keys {', '.join(repr(key) for key in batch)}"
     if isinstance(batch, list | tuple):

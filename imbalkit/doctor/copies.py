@@ -103,7 +103,9 @@ class Copies:
     """What is examined.
 
     Attributes:
-        model, optimizer, loss_fn: copies, or the caller's own where there can be none.
+        model: a copy, or the caller's own where there can be none.
+        optimizer: as `model`, or None.
+        loss_fn: as `model`.
         no_trials: why nothing may be trained, or "".
         touched: what of the caller's the examination can still reach, to be put back.
         twins: the copy of each of the caller's tensors, by its id.

@@ -66,7 +66,13 @@ def are_log_probabilities(logits: Tensor) -> bool:
 def log_probabilities(logits: Tensor, kind: str) -> Tensor:
     """Log-probabilities (N, C), whatever the scores are; two columns for a single score.
 
-    kind: "logits", "probabilities" or "log_probabilities", as `measuring.kind_of` finds it.
+    Args:
+        logits: float (N, C), or (N,) or (N, 1) for two classes.
+        kind: "logits", "probabilities" or "log_probabilities", as `measuring.kind_of` finds it.
+
+    Example:
+        >>> log_probabilities(torch.tensor([0.25]), "probabilities").exp().tolist()
+        [[0.75, 0.25]]
     """
     if is_binary(logits):
         score = logits.flatten()
@@ -218,7 +224,11 @@ def _facts(
     """What remains to be found.
 
     Args:
-        scores: some. right: best where it is large. guess: the score of each class of a guess.
+        loss: of scores, and as often as a second argument says.
+        wants: what it wants, as in `LossFacts`.
+        scores: some.
+        right: best where it is large.
+        guess: the score of each class of a guess.
     """
     sums, equal = _adds_up(loss, scores), torch.full_like(right, guess)
     floor, squashes, breaks = 0.0, False, False

@@ -64,8 +64,9 @@ class Sample:
 
     Attributes:
         name: "training" or "evaluation".
-        inputs, targets: (N, ...), as the batches hold them, on the CPU; several inputs stand side
-            by side in one row.
+        inputs: (N, ...), as the batches hold them, on the CPU; several inputs stand side by side
+            in one row.
+        targets: (N, ...), as the batches hold them, on the CPU.
         target_batches: the targets of every batch read, also of those whose inputs were not kept.
         consumed: a sentence for the report.
         exhausted: were all batches read?

@@ -37,10 +37,14 @@ class Predictions:
     Attributes:
         labels: int64 (N,), true classes.
         predicted: int64 (N,), the most probable class of each image.
-        counts: int64 (C,), images of each class; present: bool (C,), has it any?
+        counts: int64 (C,), images of each class.
+        present: bool (C,), has a class any image?
         share: float (C,), each class's share of the predictions.
         recall: float (C,), NaN for a class without images.
-        loss: mean cross-entropy; prior_entropy: that of knowing the class shares alone.
+        accuracy: the share of the images that are right.
+        balanced_accuracy: the mean recall of the classes that have images.
+        loss: mean cross-entropy.
+        prior_entropy: that of knowing the class shares alone.
         used: how many classes the predictions really use, see `metrics.effective_classes`.
         finite: are all outputs finite?
         chance: the balanced accuracy of guessing; 1 / C where it is not given.
@@ -86,7 +90,10 @@ class Predictions:
 class Layer:
     """The share of the units before a layer that give the same number for every image.
 
-    cut: can no activation have done that, since the units took both signs before it?
+    Attributes:
+        name: of the module.
+        constant: the share.
+        cut: can no activation have done that, since the units took both signs before it?
     """
 
     name: str
@@ -100,8 +107,10 @@ class Trial:
 
     Attributes:
         factor: what the learning rate was multiplied by.
-        start, progress: 1 - loss / entropy of the labels, of the first batch and at the end; -inf
-            where the loss was not finite.
+        start: 1 - loss / entropy of the labels, of the first batch; -inf where the loss was not
+            finite.
+        progress: the same at the end.
+        steps: of the training.
         learned: of a mix of the images, 0 for guessing and 1 for all; NaN where nobody asked.
     """
 
@@ -120,8 +129,9 @@ class Probes:
         lr: the learning rate that the optimizer began with.
         lr_now: the learning rate that a schedule has made of it.
         fresh: trials from new random weights on a few images, by learning-rate factor.
-        onward, onward_now: where `lr_now` is less than a hundredth: trials that go on from the
-            weights as they are, at `lr` and at `lr_now`.
+        onward: where `lr_now` is less than a hundredth: a trial that goes on from the weights as
+            they are, at `lr`.
+        onward_now: the same at `lr_now`.
         without_decay: where `lr` learns nothing: a trial at `lr` without weight decay.
         clipped: where the steps were tiny: a trial whose gradients are cut to their length.
         rehearsed: trainings from new random weights on all images read, by learning-rate factor.
@@ -157,27 +167,33 @@ class Record:
     """All that the checks look at. What could not be measured has its default.
 
     Attributes:
-        model, loss_fn, optimizer: copies of the caller's.
-        train, eval: what was read of the batches.
+        model: a copy of the caller's.
+        loss_fn: a copy of the caller's.
+        optimizer: a copy of the caller's, or None.
+        train: what was read of the training batches.
+        eval: what was read of the evaluation batches, or None.
         device: where the model's copy lies.
         setup: how the model and the loss are called, and what is classified.
-        binary: has the model one output for two classes? classes: C.
-        kind, train_kind: what the scores are in evaluation and in training mode.
+        binary: has the model one output for two classes?
+        classes: C.
+        kind: what the scores are in evaluation mode.
+        train_kind: what they are in training mode.
         last_operation: what made the scores in training mode, such as "Softmax".
         batch_softmax: do the scores sum to 1 over the batch in place of the classes?
         at_bounds: share of the scores in training mode that are the lowest or the highest one.
         loss: what the loss does.
-        loss_value, train_loss: the caller's loss and the plain cross-entropy of one batch, in
-            training mode.
-        on_train, on_eval: the predictions for the usable rows.
+        loss_value: the caller's loss of one batch in training mode.
+        train_loss: the plain cross-entropy of that batch.
+        on_train: the predictions for the usable training rows.
+        on_eval: the predictions for the usable evaluation rows.
         without_prior: the mean of the recalls of the judged sample, with the shares of the classes
             taken out of the scores.
         output_spread: the largest deviation of a class's log-probability over the images.
         bad_targets: what is wrong with the targets, by sample.
-        usable, eval_usable: bool (N,), training and evaluation rows with finite numbers and an
-            existing label.
-        first_input: what the first layer with weights gets; normalizes: the normalization layer
-            before it, or "".
+        usable: bool (N,), training rows with finite numbers and an existing label.
+        eval_usable: the same of the evaluation rows.
+        first_input: what the first layer with weights gets.
+        normalizes: the normalization layer before it, or "".
         layers: the later layers, and how much of their input is the same for every image.
         linear: are several layers together as good as one?
         unlisted: numbers that the outputs depend on and that no list of parameters has.
@@ -191,14 +207,18 @@ class Record:
             there is none.
         penalty: what the loss itself does to the weights, as a weight decay.
         sharper: where no weight can make the outputs larger, the factor of them with the lowest
-            loss; saved: what it would save of the loss of a guess.
+            loss.
+        saved: what that factor would save of the loss of a guess.
         noise: how far the outputs of two passes in evaluation mode lie apart, in deviations over
-            the images; mixing: how far they do with other images beside them and without.
+            the images.
+        mixing: how far they do with other images beside them and without.
         modes: accuracy on the same images in training and in evaluation mode.
         as_drawn: names of parameters whose size is still that of new random weights.
         shrunk: size of the weights, in units of new ones.
-        dependence, eval_dependence: of the labels on the images, in standard deviations.
-        probes: the trial trainings; no_probes: why there are none.
+        dependence: of the training labels on the images, in standard deviations.
+        eval_dependence: the same of the evaluation labels.
+        probes: the trial trainings.
+        no_probes: why there are none.
     """
 
     model: nn.Module

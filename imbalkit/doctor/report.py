@@ -17,8 +17,16 @@ class Effect:
 
     Attributes:
         steps: of each of the two trainings.
-        left, mended: what was learned of a few images with the fault left and with it mended, 0 for
-            guessing and 1 for all; NaN where the training did not stay finite.
+        left: what was learned of a few images with the fault left, 0 for guessing and 1 for all;
+            NaN where the training did not stay finite.
+        mended: the same with it mended.
+
+    Example:
+        >>> effect = Effect(steps=40, left=0.02, mended=0.91)
+        >>> print(effect)
+        40 steps learn 91%, and 2% with this left as it is
+        >>> effect.helps
+        True
     """
 
     steps: int
@@ -46,7 +54,7 @@ class Effect:
 
 @dataclass
 class Finding:
-    """One thing that was found.
+    """One thing that was found. Shown in lesson 01.
 
     Attributes:
         cause: a stable name, such as "double_softmax".
@@ -57,6 +65,12 @@ class Finding:
         fix: code to paste.
         lesson: the lesson of the course that teaches it.
         effect: what mending it on a copy brought; None where that was not tried.
+
+    Example:
+        >>> texts = ("The labels begin at 1. Look at them.", "targets = targets - 1", "lesson 01")
+        >>> finding = Finding("label_range", FAULT, {"labels": "from 1 to 3"}, *texts)
+        >>> finding.evidence()["labels"], finding.certainty
+        ('from 1 to 3', 'measured; no training with a repair was tried')
     """
 
     cause: str
@@ -86,7 +100,7 @@ class Finding:
 
 @dataclass(repr=False)
 class Diagnosis:
-    """What `imbalkit.diagnose` found: look at `cause`, or print it.
+    """What `imbalkit.diagnose` found: look at `cause`, or print it. Shown in lesson 01.
 
     Attributes:
         findings: the most likely cause first, faults before warnings before notes.
@@ -97,6 +111,25 @@ class Diagnosis:
         consumed: what was read of the batches.
         seconds: what the examination took.
         figures: the numbers that a notebook's report draws.
+
+    Example:
+        >>> texts = ("The labels begin at 1. Look at them.", "targets = targets - 1", "lesson 01")
+        >>> finding = Finding("label_range", FAULT, {"labels": "from 1 to 3"}, *texts)
+        >>> read = ["4 training batches, 120 images"]
+        >>> report = Diagnosis([finding], {}, {}, learned=0.05, consumed=read, seconds=0.3)
+        >>> report.cause, report.healthy
+        ('label_range', False)
+        >>> print(report)
+        Diagnosis: label_range
+        <BLANKLINE>
+        1. label_range (fault)
+           labels: from 1 to 3
+           certainty: measured; no training with a repair was tried
+           The labels begin at 1. Look at them.
+           | targets = targets - 1
+           See lesson 01.
+        <BLANKLINE>
+        Learned 5% of what there is (0 guessing, 100 perfect). Read: 4 training batches, ... 0.3 s.
     """
 
     findings: list[Finding]
@@ -211,3 +244,6 @@ def _finding_as_row(finding: Finding) -> str:
         f"<td {left}>{numbers}</td><td {left}>{html_text(finding.explanation)}"
         f"<pre>{html_text(finding.fix)}</pre>See {html_text(finding.lesson)}.</td></tr>"
     )
+
+
+__all__ = ["FAULT", "NOTE", "SEVERITIES", "WARNING", "Diagnosis", "Effect", "Finding"]

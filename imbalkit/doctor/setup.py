@@ -78,7 +78,8 @@ class Setup:
 
     Attributes:
         device: where it lies.
-        calling: how it is called; loss: how the loss is.
+        calling: how it is called.
+        loss: how the loss is called.
         pace: how long a pass takes.
         task: what is classified, known after the first pass.
         largest: the largest label that was read.

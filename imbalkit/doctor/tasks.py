@@ -22,7 +22,8 @@ class Task:
     """How scores and targets belong together.
 
     Attributes:
-        classes: C; binary: one score for two classes?
+        classes: C.
+        binary: is there one score for two classes?
         several: may an image have several labels, or none?
         dim: the dimension of the classes where there are scores for each pixel or token, 0 where
             these have one score each without a dimension of its own; None for one row an image.

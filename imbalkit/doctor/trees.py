@@ -11,7 +11,13 @@ Path = tuple[Any, ...]  # the keys and places that lead to a leaf
 
 
 class Column(list):
-    """Something for each row that is no tensor, such as the paths of the images."""
+    """Something for each row that is no tensor, such as the paths of the images.
+
+    Example:
+        >>> batch = with_columns({"x": torch.zeros(2, 3), "path": ["a.png", "b.png"]}, rows=2)
+        >>> type(batch["path"]).__name__, taken(batch, slice(0, 1), rows=2)["path"]
+        ('Column', ['a.png'])
+    """
 
 
 class Main:
@@ -108,7 +114,10 @@ def taken(tree: Any, index: Any, rows: int, main: Tensor | None = None) -> Any:
 def moved(tree: Any, device: torch.device, full: torch.dtype | None = None) -> Any:
     """The structure with its tensors on the device, never the same memory: a layer may write.
 
-    full: the precision that tensors of half precision get; None leaves them as they are.
+    Args:
+        tree: the structure.
+        device: where it goes.
+        full: the precision that tensors of half precision get; None leaves them as they are.
     """
 
     def move(path: Path, leaf: Any) -> Any:

@@ -25,7 +25,8 @@ class Plan:
         rate: what the optimizer's learning rate is multiplied by.
         fresh: draw new weights first?
         steps: is a step taken at all?
-        decay: with weight decay? dropout: with dropout?
+        decay: with weight decay?
+        dropout: with dropout?
         scaled: are the inputs brought to mean 0 and deviation 1?
         plain: the plain cross-entropy of what the outputs are, in place of the loss?
         shuffled: are the batches drawn anew? Else they come as they were read.
@@ -88,6 +89,7 @@ class Trials:
         """Train as planned.
 
         Args:
+            plan: what the training does.
             judge: also say what was learned of all rows, in training mode.
         """
         model, optimizer = self._copies(plan)

@@ -141,7 +141,13 @@ def names_with_counts(names: Sequence[str], counts: np.ndarray) -> list[str]:
 
 
 def class_ticks(ax: Axes, names: Sequence[str], offset: float = 0.0) -> None:
-    """names: as `drawn_classes` gives them."""
+    """The names of the classes under the axes; of many classes only every few have one.
+
+    Args:
+        ax: where they are written.
+        names: as `drawn_classes` gives them.
+        offset: how far to the right of its place each name stands.
+    """
     step = name_step(len(names))
     places = np.arange(0, len(names), step) + offset
     ax.set_xticks(places, names[::step], rotation=35, ha="right", rotation_mode="anchor")

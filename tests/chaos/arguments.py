@@ -44,9 +44,9 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 ELSEWHERE = {  # what another attack or no wrong argument is about
-    "imbalkit.cli", "imbalkit.course", "imbalkit.data.command", "imbalkit.doctor", "imbalkit.lazy",
-    "imbalkit.integrations", "imbalkit.predict", "imbalkit.__main__", "imbalkit.optional",
-    "imbalkit.schema",
+    "imbalkit.checks", "imbalkit.cli", "imbalkit.course", "imbalkit.data.command",
+    "imbalkit.doctor", "imbalkit.lazy", "imbalkit.integrations", "imbalkit.predict",
+    "imbalkit.__main__", "imbalkit.optional", "imbalkit.schema",
 }  # fmt: skip
 # They open connections or train.
 NAMES_ELSEWHERE = {"copy_cifar", "download", "fetch_cifar", "find_cifar", "fit_fast"}

@@ -61,7 +61,26 @@ LEFT_OVER = {
 
 
 def answers(record: Record) -> dict[str, Answer]:
-    """What each check says; symptoms are asked for only where nothing explains them."""
+    """What each check says; symptoms are asked for only where nothing explains them.
+
+    Args:
+        record: of an examination, as `examination.gather` makes it.
+
+    Returns:
+        a Finding, Healthy or NotChecked for each name in `CHECKS` and `LEFT_OVER`.
+
+    Example:
+        >>> import torch
+        >>> from imbalkit.doctor.calling import Calling
+        >>> from imbalkit.doctor.examination import gather
+        >>> from imbalkit.doctor.reading import Clock, read
+        >>> model, clock = torch.nn.Linear(6, 3), Clock(5)
+        >>> batch = torch.randn(60, 6), torch.arange(60) % 3
+        >>> sample = read([batch], "training", clock.after(1), Calling(model))
+        >>> loss = torch.nn.functional.cross_entropy
+        >>> answers(gather(model, sample, None, loss, None, clock))["labels"]
+        'labels from 0 to 2 for 3 classes'
+    """
     results: dict[str, Answer] = {name: check(record) for name, check in CHECKS.items()}
     for name, check in LEFT_OVER.items():
         explained = any(isinstance(r, Finding) and r.severity == FAULT for r in results.values())

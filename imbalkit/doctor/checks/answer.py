@@ -12,11 +12,21 @@ CONSTANT = 1e-3  # spread of a class's log-probability over the images, below wh
 
 
 class Healthy(str):
-    """What was found in order."""
+    """What was found in order.
+
+    Example:
+        >>> print(Healthy("labels from 0 to 2 for 3 classes"))
+        labels from 0 to 2 for 3 classes
+    """
 
 
 class NotChecked(str):
-    """Why a question could not be answered."""
+    """Why a question could not be answered.
+
+    Example:
+        >>> print(NotChecked("there is no optimizer"))
+        there is no optimizer
+    """
 
 
 Answer = Finding | Healthy | NotChecked

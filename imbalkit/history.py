@@ -1,6 +1,6 @@
 """What happened in a training, as `fit` returns it.
 
-Shown in lesson 01.
+Lesson 01 uses it.
 """
 
 import html

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from imbalkit import metrics
 from imbalkit.checkpoint import Parts, load_checkpoint, save_checkpoint
-from imbalkit.checks import check_targets, described
+from imbalkit.checks import check_targets, described, is_number
 from imbalkit.device import autocast, checked_device, memory_format, pick_device, to_device
 from imbalkit.history import History
 from imbalkit.intake import (
@@ -46,6 +46,9 @@ def warmup_cosine(progress: float) -> float:
     Args:
         progress: the share of training done, 0..1.
 
+    Raises:
+        ValueError: it is not finite.
+
     Example:
         >>> [round(warmup_cosine(p), 2) for p in (0.0, 0.025, 0.5, 1.0)]
         [0.0, 0.5, 0.5, 0.0]
@@ -58,6 +61,9 @@ def warmup_linear(progress: float) -> float:
 
     Args:
         progress: the share of training done, 0..1.
+
+    Raises:
+        ValueError: it is not finite.
 
     Example:
         >>> [round(warmup_linear(p), 3) for p in (0.0, 0.025, 0.5, 1.0)]
@@ -80,6 +86,8 @@ def constant(progress: float) -> float:
 
 
 def _warmup(progress: float) -> float:
+    if not math.isfinite(progress):
+        raise ValueError(f"progress is {progress}; it is the share of training done, 0 to 1.")
     return min(1.0, progress / 0.05)
 
 
@@ -91,11 +99,17 @@ def sgd(model: nn.Module, lr: float = 0.05, weight_decay: float = 5e-4) -> torch
         lr: the learning rate.
         weight_decay: the pull of each weight towards 0.
 
+    Raises:
+        ValueError: one of them is negative or not finite.
+
     Example:
         >>> optimizer = sgd(nn.Linear(2, 2), lr=0.1)
         >>> optimizer.defaults["lr"], optimizer.defaults["nesterov"]
         (0.1, True)
     """
+    for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+        if not (is_number(value) and math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} is {described(value)}; it must be a number from 0 on.")
     return torch.optim.SGD(
         model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
     )

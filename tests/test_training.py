@@ -1,8 +1,10 @@
 import copy
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from imbalkit import metrics, training
@@ -468,3 +470,17 @@ def test_an_epoch_of_many_classes_makes_no_matrix(monkeypatch):
     batches = many(20_000)
     history = fit(model, batches, 1, val_batches=batches, device=CPU, show_progress=False)
     assert len(history.validation[0]["recall"]) == 20_000
+
+
+@pytest.mark.parametrize("wrong", [-3, math.nan, math.inf, "fast"])
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+def test_the_optimizer_is_not_made_with_a_wrong_number(name, wrong):
+    with pytest.raises(ValueError, match=f"^{name} is .*it must be a number from 0 on"):
+        sgd(nn.Linear(2, 2), **{name: wrong})
+
+
+@pytest.mark.parametrize("schedule", [warmup_cosine, warmup_linear])
+@pytest.mark.parametrize("wrong", [math.inf, -math.inf, math.nan])
+def test_a_schedule_refuses_a_share_that_is_none(schedule, wrong):
+    with pytest.raises(ValueError, match="progress is"):
+        schedule(wrong)

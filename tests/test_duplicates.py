@@ -297,3 +297,10 @@ def test_groups_are_the_connected_components_of_scipy(n, ends):
     links = np.array([(a % n, b % n) for a, b in ends], dtype=np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(n, n))
     assert connected(links, n).tolist() == connected_components(graph, directed=False)[1].tolist()
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(0), torch.zeros(3), torch.zeros(3).bool()])
+@pytest.mark.parametrize("function", [label_conflicts, grouped_split])
+def test_labels_that_are_no_whole_numbers_are_refused(function, labels):
+    with pytest.raises(ValueError, match=r"labels are .*; give whole numbers"):
+        function(labels, torch.arange(len(labels)))

@@ -314,7 +314,9 @@ def label_conflicts(labels: Tensor, groups: Tensor) -> Tensor:
     places = _group_places(labels, groups)
     order = torch.sort(places, stable=True).indices
     low, high = (
-        torch.full((len(groups),), -1).scatter_reduce(0, places, labels, how, include_self=False)
+        torch.full((len(groups),), -1).scatter_reduce(
+            0, places, labels.long(), how, include_self=False
+        )
         for how in ("amin", "amax")
     )
     return order[(low != high)[places[order]]]
@@ -332,6 +334,8 @@ def _group_places(labels: Tensor, groups: Tensor) -> Tensor:
             f"groups are {groups.dtype} of shape {tuple(groups.shape)} for labels of shape "
             f"{tuple(labels.shape)}; give one whole number an image."
         )
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"labels are {labels.dtype}; give whole numbers.")
     return groups.unique(return_inverse=True)[1]
 
 

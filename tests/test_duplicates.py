@@ -307,5 +307,5 @@ def test_labels_that_are_no_whole_numbers_are_refused(function, labels):
 
 
 def test_groups_that_are_no_whole_numbers_are_refused():
-    with pytest.raises(ValueError, match="groups are torch.complex64"):
+    with pytest.raises(ValueError, match=r"groups are torch\.complex64"):
         label_conflicts(torch.zeros(3).long(), torch.zeros(3, dtype=torch.complex64))

@@ -304,3 +304,8 @@ def test_groups_are_the_connected_components_of_scipy(n, ends):
 def test_labels_that_are_no_whole_numbers_are_refused(function, labels):
     with pytest.raises(ValueError, match=r"labels are .*; give whole numbers"):
         function(labels, torch.arange(len(labels)))
+
+
+def test_groups_that_are_no_whole_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"groups are torch\.complex64"):
+        label_conflicts(torch.zeros(3).long(), torch.zeros(3, dtype=torch.complex64))

@@ -328,6 +328,7 @@ def _group_places(labels: Tensor, groups: Tensor) -> Tensor:
         groups.ndim != 1
         or groups.shape != labels.shape
         or groups.is_floating_point()
+        or groups.is_complex()
         or groups.dtype == torch.bool
     ):
         raise ValueError(

@@ -9,7 +9,7 @@ from test_diagnose import CASES, examined, mlp, with_rate
 from torch import nn
 
 from imbalkit.doctor.causes import CAUSES
-from imbalkit.doctor.repairs import FAULTS, helpful_first
+from imbalkit.doctor.repairs import REPAIRS, helpful_first
 from imbalkit.doctor.report import FAULT, NOTE, Effect, Finding
 
 SHOWN = [
@@ -28,7 +28,7 @@ def found(cause, effect=None, severity=FAULT):
 
 
 def test_each_repair_is_that_of_a_known_cause():
-    assert set(FAULTS) <= set(CAUSES)
+    assert set(REPAIRS) <= set(CAUSES)
 
 
 @pytest.mark.parametrize("cause", SHOWN)

@@ -11,7 +11,7 @@ from imbalkit.doctor import measuring as measure
 from imbalkit.doctor.calling import Calling
 from imbalkit.doctor.copies import model_device
 from imbalkit.doctor.dependence import dependence
-from imbalkit.doctor.outputs import first_line, log_probabilities
+from imbalkit.doctor.outputs import error_text, log_probabilities
 from imbalkit.doctor.probes import probe, why_no_trials
 from imbalkit.doctor.reading import Clock, Sample
 from imbalkit.doctor.record import Kind, Predictions, Record
@@ -246,16 +246,11 @@ def look_for_reasons(record: Record, clock: Clock) -> dict:
         try:
             found["probes"] = probe(record, clock)
         except Exception as error:  # an optimizer of the caller's may do what it likes
-            found["no_probes"] = f"a trial training raised {described(error)}"
+            found["no_probes"] = f"a trial training raised {error_text(error)}"
         else:
             if found["probes"] is None:
                 found["no_probes"] = "a trial training does not fit into the time budget"
     return found
-
-
-def described(error: Exception) -> str:
-    """Its type and the first line of its message."""
-    return f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
 def label_dependence(sample: Sample, usable: Tensor, classes: int) -> float | None:

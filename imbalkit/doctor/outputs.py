@@ -140,7 +140,12 @@ def examine_loss(loss_fn: Callable, logits: Tensor, targets: Tensor) -> LossFact
             else _loss(loss_fn, logits, targets)
         )
     except Exception as error:  # any user's code: whatever it raises is an answer
-        return LossFacts(problem=f"{type(error).__name__}: {first_line(error)[:200]}")
+        return LossFacts(problem=error_text(error))
+
+
+def error_text(error: Exception) -> str:
+    """Its type and the first line of its message, of 200 characters at most."""
+    return f"{type(error).__name__}: {first_line(error)[:200]}"
 
 
 def first_line(error: Exception) -> str:

@@ -7,7 +7,8 @@ fault that stands behind another one shows, too.
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from imbalkit.doctor.probes import BATCH, FEWEST_STEPS, MOST_STEPS, few_images, why_no_trials
 from imbalkit.doctor.reading import Clock
@@ -21,30 +22,57 @@ COMPANY = 3  # images beside each one of such a batch
 # New weights mend these, and whatever else is wrong with the old ones: that they help proves less.
 IN_THE_WEIGHTS = {"dead_units", "identical_units"}
 
-# How a training repeats a fault: what it changes in the plan of one where all is mended. The other
-# causes cannot be mended on a copy: labels, images and weights that are not there.
-FAULTS: dict[str, Callable[[Record], dict]] = {
-    "activation_on_logits": lambda record: {"sharper": 1.0},
-    "batchnorm_statistics": lambda record: {"company": 0},
-    "compensated_twice": lambda record: {"plain": False},
-    "dead_units": lambda record: {"fresh": False},
-    "double_softmax": lambda record: {"plain": False},
-    "dropout_too_high": lambda record: {"dropout": True},
-    "frozen_parameters": lambda record: {"whole": False},
-    "gradients_clipped": lambda record: {"longest": record.step_gradient or math.inf},
-    "gradients_not_cleared": lambda record: {"cleared": False},
-    "identical_units": lambda record: {"fresh": False},
-    "input_range": lambda record: {"scaled": False},
-    "inverted_class_weights": lambda record: {"plain": False},
-    "learning_rate_too_high": lambda record: {"rate": 1.0},
-    "learning_rate_too_low": lambda record: {"rate": 1.0},
-    "missing_log_softmax": lambda record: {"plain": False},
-    "no_optimizer_step": lambda record: {"steps": False},
-    "not_in_optimizer": lambda record: {"whole": False},
-    "softmax_on_multilabel": lambda record: {"plain": False},
-    "unshuffled_batches": lambda record: {"shuffled": False},
-    "weight_decay_too_high": lambda record: {"decay": True},
-    "weights_too_strong": lambda record: {"plain": False},
+
+@dataclass(frozen=True)
+class Repair:
+    """The field of a trial's plan that a fault is about: its value when mended, and when left."""
+
+    field: str
+    mended: Any
+    left: Any
+
+
+def _another_loss(record: Record) -> Repair:
+    return Repair("plain", True, False)
+
+
+def _another_rate(record: Record) -> Repair:
+    probes = record.probes
+    trials = {**probes.fresh, **probes.rehearsed} if probes else {}
+    return Repair("rate", best_of(trials).factor if trials else 1.0, 1.0)
+
+
+def _new_weights(record: Record) -> Repair:
+    return Repair("fresh", True, False)
+
+
+def _all_parameters(record: Record) -> Repair:
+    return Repair("whole", True, False)
+
+
+# The other causes cannot be mended on a copy: labels, images and weights that are not there.
+REPAIRS: dict[str, Callable[[Record], Repair]] = {
+    "activation_on_logits": lambda record: Repair("sharper", record.sharper, 1.0),
+    "batchnorm_statistics": lambda record: Repair("company", COMPANY, 0),
+    "compensated_twice": _another_loss,
+    "dead_units": _new_weights,
+    "double_softmax": _another_loss,
+    "dropout_too_high": lambda record: Repair("dropout", False, True),
+    "frozen_parameters": _all_parameters,
+    "gradients_clipped": lambda r: Repair("longest", math.inf, r.step_gradient or math.inf),
+    "gradients_not_cleared": lambda record: Repair("cleared", True, False),
+    "identical_units": _new_weights,
+    "input_range": lambda record: Repair("scaled", True, False),
+    "inverted_class_weights": _another_loss,
+    "learning_rate_too_high": _another_rate,
+    "learning_rate_too_low": _another_rate,
+    "missing_log_softmax": _another_loss,
+    "no_optimizer_step": lambda record: Repair("steps", True, False),
+    "not_in_optimizer": _all_parameters,
+    "softmax_on_multilabel": _another_loss,
+    "unshuffled_batches": lambda record: Repair("shuffled", True, False),
+    "weight_decay_too_high": lambda record: Repair("decay", False, True),
+    "weights_too_strong": _another_loss,
 }
 
 
@@ -66,12 +94,14 @@ def try_repairs(findings: list[Finding], record: Record, clock: Clock) -> list[F
     trials.plan(until, trainings=1 + len(causes), fewest=FEWEST_STEPS, most=MOST_STEPS)
     if not trials.time_left(until):
         return findings
-    mended = all_mended(record, causes)
+    repairs = {cause: REPAIRS[cause](record) for cause in causes}
+    changes = {repair.field: repair.mended for repair in repairs.values()}
+    mended = replace(Plan(shuffled=True), **changes)
     learned = trials.run(mended, judge=True).learned
     effects: dict[str, Effect] = {}
-    for cause in causes:
+    for cause, repair in repairs.items():
         if trials.time_left(until):
-            left = trials.run(replace(mended, **FAULTS[cause](record)), judge=True)
+            left = trials.run(replace(mended, **{repair.field: repair.left}), judge=True)
             effects[cause] = Effect(trials.steps, left.learned, learned)
     return helpful_first([replace(f, effect=effects.get(f.cause)) for f in findings])
 
@@ -82,32 +112,7 @@ def can_be_mended(cause: str, record: Record) -> bool:
         return record.sharper > 1  # an activation is a part of the model
     if cause == "batchnorm_statistics":
         return record.train.batch <= FEW  # else it shows in evaluation mode alone
-    return cause in FAULTS
-
-
-def all_mended(record: Record, causes: list[str]) -> Plan:
-    """The caller's training from new weights, without any of these faults."""
-    found = set(causes)
-    rates = {"learning_rate_too_high", "learning_rate_too_low"}
-    loss = {"compensated_twice", "double_softmax", "inverted_class_weights"}
-    loss |= {"missing_log_softmax", "softmax_on_multilabel", "weights_too_strong"}
-    return Plan(
-        rate=_best_rate(record) if rates & found else 1.0,
-        decay="weight_decay_too_high" not in found,
-        dropout="dropout_too_high" not in found,
-        scaled="input_range" in found,
-        plain=bool(loss & found),
-        shuffled=True,
-        whole=bool({"frozen_parameters", "not_in_optimizer"} & found),
-        company=COMPANY if "batchnorm_statistics" in found else 0,
-        sharper=record.sharper if "activation_on_logits" in found else 1.0,
-    )
-
-
-def _best_rate(record: Record) -> float:
-    """The factor of the learning rate that learned most in the trials."""
-    probes = record.probes
-    return best_of({**probes.fresh, **probes.rehearsed}).factor if probes else 1.0
+    return cause in REPAIRS
 
 
 def helpful_first(findings: list[Finding]) -> list[Finding]:

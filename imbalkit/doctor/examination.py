@@ -108,8 +108,7 @@ def look_at_predictions(
         kind = measure.kind_of(scores, task, operation, facts.loss)
         on_train, spread = judge(scores, train, usable, kind, task)
     eval_usable = on_eval = None
-    shares = pull_of(train, facts.loss.weights, task)
-    even = math.nan if scores is None else without_prior(scores, train, usable, kind, shares)
+    judged = scores, train, usable
     if evaluation is not None:
         # What was learned is compared with the training images.
         looked = "what was learned" not in setup.left_out
@@ -121,7 +120,7 @@ def look_at_predictions(
             setup.leave_out("overfitting", "training against evaluation inputs")
         else:
             on_eval, _ = judge(scores, evaluation, eval_usable, kind, task)
-            even = without_prior(scores, evaluation, eval_usable, kind, shares)
+            judged = scores, evaluation, eval_usable
     return Record(
         model=model,
         loss_fn=loss_fn,
@@ -136,7 +135,7 @@ def look_at_predictions(
         on_train=on_train,
         on_eval=on_eval,
         output_spread=spread,
-        without_prior=even,
+        without_prior=without_prior(*judged, kind, pull_of(train, facts.loss.weights, task)),
         bad_targets={f"{name} targets": text for name, text in wrong.items() if text},
         **vars(facts),
     )
@@ -180,14 +179,16 @@ def pull_of(train: Sample, weights: Tensor | None, task: Task) -> Tensor | None:
 
 
 def without_prior(
-    scores: Tensor, sample: Sample, usable: Tensor, kind: Kind, shares: Tensor | None
+    scores: Tensor | None, sample: Sample, usable: Tensor, kind: Kind, shares: Tensor | None
 ) -> float:
     """The mean of the recalls with the shares of the classes taken out of the scores.
 
     Menon et al. 2021; nothing is trained. NaN where it cannot be told.
     """
+    if scores is None or shares is None:
+        return math.nan
     rows = usable[: len(scores)].nonzero().flatten()
-    if shares is None or not len(rows):
+    if not len(rows):
         return math.nan
     log_probs = log_probabilities(scores[rows], kind)
     if log_probs.shape[1] != len(shares) or not log_probs.isfinite().all():
